@@ -1,0 +1,102 @@
+"""Every error that a person can mend, in one tree: the message is written here, once.
+
+An error of this tree is shown as one sentence, without a traceback. Anything else is a bug of
+ours and stays loud.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class DigestError(Exception):
+    """Something that the person who runs the service can mend; str() says what and how."""
+
+
+class SettingsError(DigestError):
+    """A setting is missing, malformed, unknown or contradicts another one."""
+
+
+class UnknownSetting(SettingsError):
+    """A `DIGEST_` name that no setting has."""
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.0)
+        super().__init__(f"{name} is not a setting. Did you mean {near[0]}?")
+        self.name = name
+
+
+class TopicSyntaxError(DigestError):
+    """A topic's filter does not parse; `position` is the 0-based character where."""
+
+    def __init__(self, message: str, *, query: str, position: int) -> None:
+        super().__init__(message)
+        self.message, self.query, self.position = message, query, position
+
+    def __str__(self) -> str:
+        return f"{self.message} (at character {self.position + 1})\n  {self.query}\n  " + (
+            " " * self.position + "^"
+        )
+
+
+class NotFound(DigestError):
+    """Something that was named does not exist."""
+
+
+class AlreadyExists(DigestError):
+    """Something with that name is there already."""
+
+
+class AddressError(DigestError):
+    """An e-mail address that cannot be written to."""
+
+
+class ScheduleError(DigestError):
+    """A zone, hour, frequency or day that does not exist."""
+
+
+class TemplateError(DigestError):
+    """A template is missing or does not render."""
+
+
+class SchemaError(DigestError):
+    """The database's tables are not those of this version; the message names the command."""
+
+
+class TokenError(DigestError):
+    """A link's token is malformed, of another purpose, or signed by no key that we have."""
+
+
+class Busy(DigestError):
+    """Another process holds what this one needs (one delivers at a time)."""
+
+
+class SourceError(DigestError):
+    """A source's answer cannot be used. `refused` tells "told to wait" from "broken"."""
+
+    def __init__(self, message: str, *, refused: bool = False) -> None:
+        super().__init__(message)
+        self.refused = refused
+
+
+class DeliveryError(DigestError):
+    """The mail server, or the way to it, said no.
+
+    `permanent` is the bit that matters (5yz); `host` says that it concerns the server, not the
+    recipient (421, connection, TLS, login); `unknown` that the content went out and no answer
+    came; `code` and `text` are the server's own words.
+    """
+
+    def __init__(
+        self,
+        text: str,
+        *,
+        code: int | None = None,
+        permanent: bool = False,
+        host: bool = False,
+        unknown: bool = False,
+    ) -> None:
+        super().__init__(f"{code} {text}" if code else text)
+        self.text, self.code = text, code
+        self.permanent, self.host, self.unknown = permanent, host, unknown
