@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from datetime import datetime
 
 
 class DigestError(Exception):
@@ -22,7 +23,7 @@ class UnknownSetting(SettingsError):
     """A `DIGEST_` name that no setting has."""
 
     def __init__(self, name: str, known: Iterable[str]) -> None:
-        near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.0)
+        near = difflib.get_close_matches(name.upper(), list(known), n=1, cutoff=0.0)
         super().__init__(f"{name} is not a setting. Did you mean {near[0]}?")
         self.name = name
 
@@ -48,6 +49,10 @@ class AlreadyExists(DigestError):
     """Something with that name is there already."""
 
 
+class InputError(DigestError):
+    """A file, field or option holds something that cannot be used."""
+
+
 class AddressError(DigestError):
     """An e-mail address that cannot be written to."""
 
@@ -68,16 +73,37 @@ class TokenError(DigestError):
     """A link's token is malformed, of another purpose, or signed by no key that we have."""
 
 
+class TokenExpired(TokenError):
+    """A link's token was good once; a newer mail has a newer one."""
+
+
 class Busy(DigestError):
     """Another process holds what this one needs (one delivers at a time)."""
 
 
 class SourceError(DigestError):
-    """A source's answer cannot be used. `refused` tells "told to wait" from "broken"."""
+    """A source's answer cannot be used.
 
-    def __init__(self, message: str, *, refused: bool = False) -> None:
+    `refused` tells "told to wait" (until `retry_at`, where it said) from "broken"; `status` and
+    `body` are those of an HTTP error, whose text says what the source did not like.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        refused: bool = False,
+        retry_at: datetime | None = None,
+        status: int | None = None,
+        body: bytes = b"",
+    ) -> None:
         super().__init__(message)
-        self.refused = refused
+        self.refused, self.retry_at = refused, retry_at
+        self.status, self.body = status, body
+
+
+class BrokenAnswer(SourceError):
+    """An answer that is cut off, or a web page where data was asked for: worth another try."""
 
 
 class DeliveryError(DigestError):

@@ -178,6 +178,30 @@ class Slot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """What a subscriber can choose."""
+
+    zone: str  # IANA
+    hour: int  # 0..23, local
+    frequency: Frequency
+    max_papers: int
+    weekday: int | None = None
+    name: str = ""
+    locale: str = "en"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Newcomer:
+    """Somebody to be stored: an address that was checked, its keys, and what they wish."""
+
+    address: str  # as typed
+    key: str
+    hashes: tuple[str, ...]  # keyed, the newest secret's first
+    wishes: Wishes
+    topics: tuple[str, ...] = ()  # slugs that exist
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Subscriber:
     id: int
     address: str  # as typed
@@ -228,6 +252,32 @@ class Choice:
     items: tuple[Item, ...] = ()
     candidates: int = 0  # how many new papers were considered
     reason: str = ""  # quiet | weekend | sources | outage | ... ; empty when items are sent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A skeleton or a card, addressed by the SHA-256 of what it was made from (hexadecimal)."""
+
+    hash: str
+    kind: str  # skeleton | card
+    html: bytes  # UTF-8
+    text: bytes  # UTF-8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """Whose mail it is: the name on it, and what its headers and foot say."""
+
+    name: str
+    base_url: str  # http(s), no slash at the end
+    sender_address: str
+    list_id: str  # RFC 2919: a dot-atom, the same for ever
+    tagline: str = ""
+    sender_name: str = ""  # the site's name when empty
+    reply_to: str = ""
+    postal_address: str = ""
+    imprint_url: str = ""
+    sample: bool = False  # the papers are invented, and the mail says so
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

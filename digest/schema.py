@@ -151,6 +151,7 @@ record = Table(
     Column("paper_id", Id, ForeignKey("paper.id"), nullable=False, index=True),
     Column("kind", String(10), nullable=False),
     Column("version", Integer),
+    Column("fresh", Boolean, nullable=False),  # makes its paper a candidate
     Column("listed_at", Instant, nullable=False),
     Column("first_seen_at", Instant, nullable=False),
     Column("changed_at", Instant, nullable=False),
@@ -179,7 +180,9 @@ merge = Table(
     Column("kept_id", Id, ForeignKey("paper.id"), nullable=False, index=True),
     Column("merged_id", Id, ForeignKey("paper.id"), nullable=False, index=True),
     Column("reason", Text, nullable=False),
-    Column("moved", Json, nullable=False),  # {"records": [...], "identifiers": [[kind, value]]}
+    Column(
+        "moved", Json, nullable=False
+    ),  # {"papers": [], "records": [], "identifiers": [[kind, value]]}
     Column("merged_at", Instant, nullable=False),
     Column("undone_at", Instant),
 )
@@ -320,7 +323,7 @@ delivery = Table(
     Column("subscriber_id", Id, ForeignKey("subscriber.id"), index=True),
     Column("priority", SmallInteger, nullable=False),  # 0 account mail, 1 digest
     Column("address", Text, nullable=False),  # frozen; "" once erased
-    Column("provider", String(100), nullable=False),  # receiving provider: the address's domain
+    Column("provider", String(255), nullable=False),  # receiving provider: the address's domain
     Column("state", String(10), nullable=False),
     Column("reason", String(40), nullable=False),
     Column("due_at", Instant, nullable=False),

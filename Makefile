@@ -1,0 +1,72 @@
+# `make` lists the chores. Everything is installed into .venv/ in this directory, nothing elsewhere.
+
+PY := .venv/bin/python
+STAMP := .venv/.installed
+PYTHONS := python3.14 python3.13 python3.12 python3.11 python3 python
+PIP_INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo run test lint bench lock docs clean
+
+help: ## list the chores
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' Makefile | while IFS='|' read -r name does; do \
+		printf '  %-12s %s\n' "$$name" "$$does"; done
+
+setup: $(STAMP) ## install everything, and make the key that signs links
+	@$(PY) -m digest.settings
+
+demo: $(STAMP) ## try it: one run with sample subscribers, then a page (ONCE=1: without the page)
+	@env $$(env | sed -n 's/^\(DIGEST_[A-Za-z0-9_]*\)=.*/-u \1/p') .venv/bin/digest demo $(if $(ONCE),--once)
+
+run: $(STAMP) ## run the service with your settings, until stopped
+	@exec $(PY) scheduler.py
+
+test: lint ## check everything: style, types, tests
+	$(PY) -m pytest -q
+
+lint: $(STAMP) ## check style and types
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+bench: $(STAMP) ## measure, against a baseline in the same run
+	@$(PY) -m benchmarks
+
+lock: $(STAMP) ## write requirements.lock anew, with the newest versions
+	@$(PY) -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb")); \
+	print(*p["project"]["dependencies"], *p["project"]["optional-dependencies"]["postgres"], \
+	*p["dependency-groups"]["dev"], sep="\n")' > .venv/requirements.in
+	@rm -f .venv/requirements.txt
+	$(PY) -m piptools compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header \
+		--no-annotate --no-emit-options --no-emit-index-url --no-emit-trusted-host \
+		--no-emit-find-links --output-file .venv/requirements.txt .venv/requirements.in
+	@{ echo '# Exact versions with hashes, for Python 3.11 to 3.14; `make setup` installs these.'; \
+	echo '# Written by `make lock` from pyproject.toml.'; \
+	grep '^[a-z ]' .venv/requirements.txt; } > requirements.lock
+
+docs: $(STAMP) ## write docs/settings.md from the settings' descriptions
+	@$(PY) -c 'from digest.settings import reference; print(reference(), end="")' > docs/settings.md
+
+clean: ## remove what was installed and built; data in var/ stays
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis htmlcov dist build
+
+# A Python that is new enough but lacks venv (Debian and Ubuntu split it off) is named as such.
+$(STAMP): requirements.lock pyproject.toml
+	@if ! $(PY) -c 'import pip' 2>/dev/null; then \
+		found=; near=; \
+		for name in $(PYTHONS); do \
+			"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 || continue; \
+			near=$${near:-$$name}; \
+			if "$$name" -c 'import ensurepip, venv' >/dev/null 2>&1; then found=$$name; break; fi; \
+		done; \
+		if [ -z "$$near" ]; then \
+			echo 'Python 3.11 or newer is missing: install it (Debian 12, Ubuntu 24.04: sudo apt install python3-venv; Fedora: sudo dnf install python3.13; macOS: brew install python@3.13).' >&2; exit 1; \
+		elif [ -z "$$found" ]; then \
+			echo "$$near lacks venv: install it (Debian, Ubuntu: sudo apt install $$("$$near" -c 'import sys; print("python3.%d-venv" % sys.version_info[1])'))." >&2; exit 1; \
+		fi; \
+		echo "Installing into .venv with $$found ..."; \
+		"$$found" -m venv --clear .venv; \
+	fi
+	@$(PIP_INSTALL) --require-hashes --requirement requirements.lock
+	@$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@

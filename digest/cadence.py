@@ -1,0 +1,208 @@
+"""When a digest is due: from a subscriber's schedules, through every trick that clocks play.
+
+The rules (invariants 1 and 10):
+
+- A slot is a local date. One date has at most one slot, whatever the frequency and however often
+  the zone, hour or frequency changed.
+- The slot is due when the local clock first shows the hour. An hour that the clock skips is due at
+  the first instant after the gap, one that it shows twice at the first, and a date that the zone
+  skips (Apia, 2011-12-30) has no slot.
+- A schedule that starts after today's hour has no slot today: a new subscriber does not get the
+  digest that left before they came. Only where the schedule before it would still have come
+  today does the date keep its slot, due at once: a change costs nobody their digest.
+- Two digests are at least 12 h apart. A slot that would come sooner waits; when it would wait into
+  the next local date, it is dropped.
+- After an outage only the latest missed slot is sent, and only within the catch-up window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from difflib import get_close_matches
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
+
+from digest.errors import ScheduleError
+from digest.models import Frequency, Schedule, Slot
+
+APART = timedelta(hours=12)
+_DAY = timedelta(days=1)
+# No local date is more than this far from the UTC instant at its noon (zones span -12..+14 h).
+_REACH = timedelta(days=2)
+
+
+def local_instant(day: date, hour: int, zone: str) -> datetime | None:
+    """The first instant (UTC) at which `zone` shows `hour` or later on `day`; None if it has none.
+
+    PEP 495: fold=0 of a time in a gap is read with the offset before the gap, and so lies after
+    it by what was skipped; the first instant after the gap is where the offsets change.
+    """
+    info = ZoneInfo(zone)
+    local = datetime.combine(day, time(hour), info)
+    instant = local.astimezone(UTC)
+    shown = instant.astimezone(info)
+    if shown.replace(tzinfo=None) != local.replace(tzinfo=None):
+        instant = _gap_end(instant, info)
+        shown = instant.astimezone(info)
+    return instant if shown.date() == day else None
+
+
+def _gap_end(after: datetime, info: ZoneInfo) -> datetime:
+    """The instant of the forward change just before `after`, to the second."""
+    high, low = after, after - 2 * _DAY
+    offset = high.astimezone(info).utcoffset()
+    while high - low > timedelta(seconds=1):
+        middle = low + (high - low) // 2
+        if middle.astimezone(info).utcoffset() == offset:
+            high = middle
+        else:
+            low = middle
+    return high.replace(microsecond=0)
+
+
+def _has_slot(schedule: Schedule, day: date) -> bool:
+    match schedule.frequency:
+        case Frequency.DAILY:
+            return True
+        case Frequency.WEEKDAYS:
+            return day.weekday() < 5
+        case Frequency.WEEKLY:
+            return day.weekday() == schedule.weekday
+
+
+def _regular(schedule: Schedule, day: date) -> datetime | None:
+    if not schedule.active or not _has_slot(schedule, day):
+        return None
+    return local_instant(day, schedule.hour, schedule.zone)
+
+
+def slots(history: Sequence[Schedule], *, start: datetime, end: datetime) -> list[Slot]:
+    """All slots due in the half-open interval (start, end], in the order in which they are due.
+
+    `history` holds the subscriber's schedules in order of `since`; each ends where the next begins.
+    """
+    return [slot for slot in _walk(history, start, end) if start < slot.due_at <= end]
+
+
+def next_slot(history: Sequence[Schedule], *, after: datetime) -> Slot | None:
+    """The first slot due after the given instant, if the schedule goes on as it is.
+
+    A fortnight is enough: a weekly slot may fall on a date that its zone skips, but not two.
+    """
+    found = slots(history, start=after, end=after + timedelta(days=15))
+    return found[0] if found else None
+
+
+def _calm_start(history: Sequence[Schedule], start: datetime) -> datetime:
+    """An instant at or before `start` from which the walk needs to know nothing of the past.
+
+    Two days without a change are enough: slots are then a day apart, and the 12 h rule is idle.
+    """
+    begin = start - _REACH
+    for schedule in reversed(history):
+        if schedule.since > begin:
+            begin = min(begin, schedule.since - _REACH)
+    return begin
+
+
+def _walk(history: Sequence[Schedule], start: datetime, end: datetime) -> Iterator[Slot]:
+    begin = _calm_start(history, start)
+    last_due: datetime | None = None
+    dates: set[date] = set()
+    for index, schedule in enumerate(history):
+        until = history[index + 1].since if index + 1 < len(history) else None
+        if (until is not None and until <= begin) or schedule.since > end:
+            continue
+        if not schedule.active:
+            continue
+        info = ZoneInfo(schedule.zone)
+        opens = max(schedule.since, begin)
+        day = opens.astimezone(info).date()
+        closes = end if until is None else min(end, until)
+        while day <= closes.astimezone(info).date():
+            due = _due(history, index, day, last_due)
+            if due is not None and day not in dates:
+                # A slot at the very instant of a change was due before it.
+                in_force = schedule.since <= due and (until is None or due <= until)
+                if in_force and due <= end:
+                    dates.add(day)
+                    last_due = due
+                    yield Slot(date=day, due_at=due, schedule=schedule)
+            day += _DAY
+
+
+def _due(
+    history: Sequence[Schedule], index: int, day: date, last_due: datetime | None
+) -> datetime | None:
+    schedule = history[index]
+    due = _regular(schedule, day)
+    if due is None:
+        return None
+    if due < schedule.since:
+        # The hour has passed; keep the date's slot only if the schedule before still owed it.
+        before = _regular(history[index - 1], day) if index else None
+        if before is None or before <= schedule.since:
+            return None
+        due = schedule.since
+    if last_due is not None and due < last_due + APART:
+        due = last_due + APART
+        if due.astimezone(ZoneInfo(schedule.zone)).date() != day:
+            return None
+    return due
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Due:
+    """A slot that is due, and whether it is to be sent or stored as `skipped (outage)`."""
+
+    slot: Slot
+    missed: bool
+
+
+def due_slots(
+    history: Sequence[Schedule], *, since: datetime, now: datetime, catch_up: timedelta
+) -> list[Due]:
+    """What to plan at `now`, given that everything due up to `since` has its row.
+
+    Only the latest slot is sent, and only if it was due less than `catch_up` ago.
+    """
+    found = slots(history, start=since, end=now)
+    return [
+        Due(slot=slot, missed=slot is not found[-1] or now - slot.due_at > catch_up)
+        for slot in found
+    ]
+
+
+DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+
+
+def parse_frequency(text: str, *, weekday: int) -> tuple[Frequency, int | None]:
+    """`daily`, `weekdays`, `weekly` (on `weekday`) or `weekly friday`; ScheduleError."""
+    name, _, day = text.strip().lower().replace(":", " ").partition(" ")
+    if name not in tuple(Frequency) or (day and name != Frequency.WEEKLY):
+        raise ScheduleError(f"{text!r} is no frequency: write daily, weekdays, or weekly friday.")
+    frequency = Frequency(name)
+    if frequency is not Frequency.WEEKLY:
+        return frequency, None
+    if not day.strip():
+        return frequency, weekday
+    found = [number for number, known in enumerate(DAYS) if known.startswith(day.strip())]
+    if len(found) != 1:
+        raise ScheduleError(f"{day.strip()!r} is no day of the week: write monday .. sunday.")
+    return frequency, found[0]
+
+
+def spell_frequency(frequency: Frequency, weekday: int | None) -> str:
+    """A frequency as `parse_frequency` reads it."""
+    return str(frequency) if weekday is None else f"{frequency} {DAYS[weekday]}"
+
+
+def check_zone(name: str) -> str:
+    """The name of a time zone that exists; ScheduleError."""
+    try:
+        return ZoneInfo(name).key
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        near = get_close_matches(name, available_timezones(), n=1, cutoff=0.5)
+        hint = f" Did you mean {near[0]}?" if near else " Write it as in Europe/Berlin."
+        raise ScheduleError(f"{name!r} is no time zone.{hint}") from None

@@ -1,0 +1,177 @@
+"""The demo: the main job once, with sample subscribers and a local inbox, then a page to look at.
+
+Nothing of the person's own settings is read, all data lies in a directory of its own that is made
+anew each time, addresses are under example.org, and no mail server but the embedded one is known.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import httpx
+
+from digest.cadence import slots
+from digest.cli.output import say
+from digest.inbox import messages
+from digest.logs import configure
+from digest.models import Newcomer, Schedule, State, Wishes
+from digest.sample import SUBSCRIBERS, TOPICS, SampleSource, SourceKind
+from digest.services import Services, build, with_sources
+from digest.settings import Settings
+from digest.sources import Source
+from digest.storage import subscribers, topics
+from digest.storage.database import writing
+from digest.web.build import build as web
+from digest.web.server import WebServer, listen
+
+PORT = 8000
+PATIENCE = 3.0  # seconds in which all providers together are reached, or are not
+BEFORE = timedelta(hours=12)  # the sample is read as it was then, too: votes that grew
+FOLDER = Path("var/demo")
+
+
+def run_demo(*, serve: bool) -> int:
+    """Run the main job once and say what to look at; the exit code."""
+    configure("error", "human")
+    listener = listen("127.0.0.1", PORT, search=True)
+    port = listener.getsockname()[1]
+    if port != PORT:
+        say(f"Port {PORT} is taken; the page is on port {port}.")
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    settings = Settings(
+        base_url=f"http://127.0.0.1:{port}",
+        data_dir=FOLDER,
+        tagline="The morning's papers, ranked for you",
+        lookback_hours=168,
+        postal_address="Example Lab, 1 Example Street, 12345 Example Town",
+    )
+    services = _services(settings)
+    now = services.clock()
+    _populate(services, now=now)
+    ok = _run(services, now=now)
+    if not serve:
+        listener.close()
+        _next_steps(settings, served=False)
+        return 0 if ok else 1
+    with WebServer(web(services), listener):
+        _next_steps(settings, served=True)
+        try:
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            say()
+    return 0 if ok else 1
+
+
+def _services(settings: Settings) -> Services:
+    """Services that read what can be reached, and an invented sample in the place of the rest."""
+    say("Looking for Hugging Face and arXiv ...")
+    reached = asyncio.run(
+        _reached({"huggingface": settings.hf_url, "arxiv": settings.arxiv_rss_url})
+    )
+    live = build(settings)
+    kept: list[Source] = [source for source in live.sources if source.name in reached]
+    missing = [source.name for source in live.sources if source.name not in reached]
+    for name in missing:
+        say(f"  {name} cannot be reached: an invented sample takes its place.")
+    kinds: Mapping[str, SourceKind] = {"huggingface": "huggingface", "arxiv": "arxiv"}
+    invented = [SampleSource(name=name, kind=kinds[name]) for name in missing]
+    if missing:
+        invented.append(SampleSource(name="feed:sample", kind="feed"))
+    found = with_sources(live, [*kept, *invented], sample=bool(missing))
+    # Whatever the hour and weekday, everybody's latest slot is sent.
+    return replace(
+        found,
+        plan=replace(found.plan, catch_up=timedelta(days=15), give_up=timedelta(days=30)),
+    )
+
+
+async def _reached(urls: Mapping[str, str]) -> set[str]:
+    """The names of those that answer at all, all asked at once."""
+
+    async def ask(client: httpx.AsyncClient, name: str, url: str) -> str | None:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await client.head(url)
+        except (httpx.HTTPError, TimeoutError):
+            return None
+        return name
+
+    async with httpx.AsyncClient() as client:
+        answers = await asyncio.gather(*(ask(client, *pair) for pair in urls.items()))
+    return {name for name in answers if name}
+
+
+def _populate(services: Services, *, now: datetime) -> None:
+    with writing(services.engine) as connection:
+        for slug, name, query in TOPICS:
+            topics.add(connection, name, query, slug=slug, now=now)
+        for person in SUBSCRIBERS:
+            newcomer = services.newcomer(
+                person.address,
+                Wishes(
+                    name=person.name,
+                    zone=person.zone,
+                    hour=person.hour,
+                    frequency=person.frequency,
+                    weekday=person.weekday,
+                    max_papers=person.max_papers,
+                ),
+                person.topics,
+            )
+            since = _latest_slot(newcomer, now=now)
+            subscribers.add_many(connection, [newcomer], now=since, since=since)
+
+
+def _latest_slot(newcomer: Newcomer, *, now: datetime) -> datetime:
+    """When the person's latest digest was due: with a subscription since then, it is due now."""
+    wishes, start = newcomer.wishes, now - timedelta(days=15)
+    schedule = Schedule(
+        since=start,
+        zone=wishes.zone,
+        hour=wishes.hour,
+        frequency=wishes.frequency,
+        weekday=wishes.weekday,
+    )
+    return slots([schedule], start=start, end=now)[-1].due_at
+
+
+def _run(services: Services, *, now: datetime) -> bool:
+    """Collect, plan, deliver, and say what came of it; whether everybody got a mail."""
+    started = time.monotonic()
+    sample = [source for source in services.sources if isinstance(source, SampleSource)]
+    if sample:
+        replace(services, sources=sample, clock=lambda: now - BEFORE).collect()
+    reads = services.collect()
+    for read in reads:
+        say(f"  {read.source}: {read.fetched} papers. {read.reason}".rstrip())
+    planned = services.plan_due()
+    with services.relay() as server:
+        delivered = services.postman(server).deliver()
+    sent = delivered.states.get(State.SENT, 0)
+    say(
+        f"{planned.digests} digests for {len(SUBSCRIBERS)} subscribers, {sent} sent over SMTP,"
+        f" in {time.monotonic() - started:.1f} s."
+    )
+    for mail in messages(services.settings.data_dir / "inbox", limit=len(SUBSCRIBERS)):
+        say(f"  {mail.recipient}: {mail.subject}")
+    return sent == len(SUBSCRIBERS)
+
+
+def _next_steps(settings: Settings, *, served: bool) -> None:
+    say()
+    if served:
+        say(f"The papers:  {settings.base_url}/")
+        say(f"The mails:   {settings.base_url}/inbox/")
+        say("Ctrl-C ends it.")
+    else:
+        say(f"The mails are in {settings.data_dir / 'inbox'}. To look at them: make demo")
+    say()
+    say("To send real mail: cp .env.example .env, set DIGEST_SMTP_HOST and DIGEST_BASE_URL in it,")
+    say("then `make run`. README.md, “Install for real”, has the details.")

@@ -1,0 +1,70 @@
+"""What most commands begin with: settings, services, and the time that they act at."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from digest.errors import InputError
+
+if TYPE_CHECKING:
+    from digest.services import Services
+
+Now = Annotated[
+    str,
+    typer.Option(
+        "--now",
+        metavar="ISO-TIME",
+        help="Act as if it were this time, e.g. 2026-05-28T06:00Z: slots, windows, dates, retries.",
+    ),
+]
+Really = Annotated[
+    bool, typer.Option("--really", help="With --now: send over a mail server that is elsewhere.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def services(now: str = "", *, quiet: bool = False) -> Services:
+    """The services for this command, at the time that it was told."""
+    from digest.logs import configure
+    from digest.services import build, real_clock
+    from digest.settings import load
+
+    settings = load(os.environ, Path(".env"))
+    configure("error" if quiet else settings.log_level, settings.log_format)
+    if not now:
+        return build(settings, clock=real_clock)
+    instant = parse_time(now)
+    return build(settings, clock=lambda: instant)
+
+
+def acting(now: str, *, really: bool) -> Services:
+    """Services for a command that changes things; refuses a moved clock with a far mail server."""
+    found = services(now)
+    settings = found.settings
+    if now and not really and not settings.local and not is_loopback(settings.smtp_host):
+        raise InputError(
+            f"--now would send mail over {settings.smtp_host} as if it were another time."
+            " Add --really if that is what you want."
+        )
+    return found
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine."""
+    return host in ("localhost", "127.0.0.1", "::1")
+
+
+def parse_time(text: str) -> datetime:
+    """An ISO 8601 time with its offset; InputError."""
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError:
+        raise InputError(f"--now: {text!r} is no time. Write it as 2026-05-28T06:00Z.") from None
+    if instant.tzinfo is None:
+        raise InputError(f"--now: {text!r} says no zone. Add Z for UTC, or an offset as +02:00.")
+    return instant.astimezone(UTC)

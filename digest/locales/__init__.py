@@ -1,0 +1,96 @@
+"""The languages of mails and pages: their words by gettext, their dates and numbers by Babel.
+
+The source strings are English. A language is a folder `<tag>/LC_MESSAGES/digest.po` here, compiled
+to `digest.mo` beside it; it is offered as soon as the compiled file is there. To collect the
+strings: `pybabel extract -F digest/locales/babel.cfg -o digest.pot .`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from functools import cache
+from gettext import NullTranslations
+from pathlib import Path
+
+from babel import Locale
+from babel.dates import format_date, get_timezone_location
+from babel.lists import format_list
+from babel.numbers import format_decimal
+from babel.support import Translations
+
+DOMAIN = "digest"
+FOLDER = Path(__file__).parent
+SOURCE = "en"
+# English without a country is written as Europe does: 28 May 2026, 8:00.
+FORMATS = {"en": "en_150"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Language:
+    """One language: how it says things and how it writes dates, numbers and lists."""
+
+    tag: str  # what `lang` says, with a hyphen
+    direction: str  # ltr | rtl
+    translations: NullTranslations
+    formats: Locale
+
+    def gettext(self, message: str) -> str:
+        return self.translations.gettext(message)
+
+    def ngettext(self, one: str, many: str, count: int) -> str:
+        return self.translations.ngettext(one, many, count)
+
+    def number(self, value: int) -> str:
+        return format_decimal(value, locale=self.formats)
+
+    def listing(self, names: Sequence[str]) -> str:
+        """`a, b and c`."""
+        return format_list(list(names), locale=self.formats)
+
+    def day(self, value: date, pattern: str = "long") -> str:
+        """`3 March 2026`; `full` puts the weekday before it, `EEEE` is the weekday alone."""
+        return format_date(value, pattern, locale=self.formats)
+
+    def city(self, zone: str) -> str:
+        """The city that an IANA zone is named after; empty for a zone without one (UTC)."""
+        if "/" not in zone or zone.startswith("Etc/"):
+            return ""
+        return get_timezone_location(zone, locale=self.formats, return_city=True)
+
+
+def available() -> frozenset[str]:
+    """The tags that have words: English, and each compiled catalogue."""
+    return frozenset({SOURCE}) | {path.parents[1].name for path in FOLDER.glob(_catalogue("*"))}
+
+
+@cache
+def language(tag: str) -> Language:
+    """The language of a tag (`de`, `zh_Hans`, `pt-BR`), or the nearest that has words.
+
+    That is the tag itself, then the tag without its last part, and so on; English in the end, so
+    that a mail never mixes German dates with English words.
+    """
+    parts, known = tag.replace("-", "_").split("_"), available()
+    while parts and "_".join(parts) not in known:
+        parts.pop()
+    found = "_".join(parts) or SOURCE
+    formats = Locale.parse(FORMATS.get(found, found))
+    return Language(
+        tag=found.replace("_", "-"),
+        direction="rtl" if formats.character_order == "right-to-left" else "ltr",
+        translations=Translations.load(FOLDER, [found], domain=DOMAIN),
+        formats=formats,
+    )
+
+
+@cache
+def catalogue(tag: str) -> bytes:
+    """The compiled words of a language that `language` found; empty for the source language."""
+    path = FOLDER / _catalogue(tag.replace("-", "_"))
+    return path.read_bytes() if path.is_file() else b""
+
+
+def _catalogue(tag: str) -> str:
+    return f"{tag}/LC_MESSAGES/{DOMAIN}.mo"

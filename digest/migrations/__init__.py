@@ -1,0 +1,1 @@
+"""The tables' history, applied by Alembic."""

@@ -1,0 +1,1 @@
+"""What makes records of many sources one paper: clean text, identity, withdrawal, combination."""

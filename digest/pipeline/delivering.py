@@ -1,0 +1,246 @@
+"""Deliver: claim what is due, note the attempt, hand the message over, note the result."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from sqlalchemy import Engine
+
+from digest.delivery import Connection, Server, enhanced_code
+from digest.errors import DeliveryError
+from digest.models import Message, Receipt, State
+from digest.storage import digests, ledger, runs
+from digest.storage.database import exclusive, reading, writing
+from digest.storage.digests import Content
+from digest.storage.ledger import Claim, Result
+
+log = logging.getLogger(__name__)
+
+# A server that cannot be reached is asked again after so many seconds, doubled up to the last.
+_BACK_OFF = (5.0, 300.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivered:
+    """What a pass did: how many rows ended in each state, and what stopped it early."""
+
+    states: dict[State, int] = field(default_factory=dict)
+    recovered: int = 0  # rows of a process that died: unknown now
+    problem: str = ""  # the mail server could not be used
+
+
+def decide(
+    error: DeliveryError,
+    held: Claim,
+    *,
+    seconds: float,
+    retry: Sequence[timedelta],
+    jitter: float,
+    now: datetime,
+) -> Result:
+    """What becomes of a delivery after an error (design section 5; RFC 5321 section 4.5.4.1).
+
+    `retry` holds the waits between attempts; the last one repeats until the delivery's time is
+    up. `jitter` (0..1) spreads each by up to a tenth.
+    """
+    refused = Result(
+        state=State.FAILED,
+        reason="refused",
+        seconds=seconds,
+        code=error.code,
+        enhanced=enhanced_code(error.text),
+        text=_without(held.address, error.text),
+    )
+    if error.unknown:
+        return replace(refused, state=State.UNKNOWN, reason="no answer")
+    if error.host:
+        # The server's trouble spends nobody's attempts.
+        return replace(
+            refused,
+            state=State.DEFERRED if held.attempts else State.PLANNED,
+            reason="mail server",
+            spent=False,
+            next_attempt_at=now + timedelta(minutes=1),
+        )
+    if error.permanent:
+        return refused
+    wait = retry[min(held.attempts, len(retry) - 1)] * (1 + jitter / 10)
+    if now + wait >= held.give_up_at:
+        return replace(refused, reason="gave up")
+    return replace(refused, state=State.DEFERRED, reason="deferred", next_attempt_at=now + wait)
+
+
+def _without(address: str, text: str) -> str:
+    """Server words without the address that they are about (invariant 12)."""
+    return re.sub(re.escape(address), "<recipient>", text, flags=re.IGNORECASE)
+
+
+class Postman:
+    """Delivers from the ledger over one mail server; remembers when not to try it."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        server: Server,
+        *,
+        compose: Callable[[Content], Message],
+        connections: int,
+        retry: Sequence[timedelta],
+        locks: Path,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._engine, self._server, self._compose = engine, server, compose
+        self._connections, self._retry = connections, retry
+        self._locks, self._clock = locks, clock
+        self._stopped = False
+        self._failures = 0
+        self._not_before = 0.0  # monotonic seconds
+        self._problem = ""
+
+    def stop(self) -> None:
+        """Claim nothing more; what is under way ends. Safe to call from a signal handler."""
+        self._stopped = True
+
+    def deliver(self) -> Delivered:
+        """Send all that is due now; raises Busy while another process delivers.
+
+        Whoever holds the lock knows that no other delivers: rows that somebody claimed or was
+        sending are those of a process that died.
+        """
+        if time.monotonic() < self._not_before:
+            return Delivered(problem=self._problem)
+        with exclusive(self._engine, "deliver", self._locks):
+            with writing(self._engine) as connection:
+                now = self._clock()
+                worker_id = ledger.start_worker(connection, now=now)
+                _, lost = ledger.recover(connection, worker_id, now=now)
+                ledger.expire(connection, now=now)
+            if lost:
+                log.error(
+                    "%d deliveries are unknown: a process died while it sent them.",
+                    lost,
+                    extra={"action": "recover", "unknown": lost},
+                )
+            started = time.monotonic()
+            try:
+                states = asyncio.run(self._pump(worker_id))
+            finally:
+                with writing(self._engine) as connection:
+                    ledger.stop_worker(connection, worker_id, now=self._clock())
+            if states or self._problem:
+                with writing(self._engine) as connection:
+                    runs.remember(
+                        connection,
+                        "deliver",
+                        started_at=now,
+                        seconds=time.monotonic() - started,
+                        counts={str(state): count for state, count in states.items()},
+                        error=self._problem,
+                    )
+        return Delivered(states=dict(states), recovered=lost, problem=self._problem)
+
+    async def _pump(self, worker_id: int) -> Counter[State]:
+        self._problem = ""
+        states: Counter[State] = Counter()
+        await asyncio.gather(*(self._carry(worker_id, states) for _ in range(self._connections)))
+        if not self._problem:
+            self._failures = 0
+        return states
+
+    async def _carry(self, worker_id: int, states: Counter[State]) -> None:
+        """One connection's work: one row at a time, so account mail is never far behind."""
+        async with Connection(self._server) as connection:
+            while not (self._stopped or self._problem):
+                with writing(self._engine) as database:
+                    held = ledger.claim(database, worker_id, now=self._clock(), limit=1)
+                if not held:
+                    return
+                state = await self._send(connection, held[0])
+                if state is not None:
+                    states[state] += 1
+
+    async def _send(self, connection: Connection, held: Claim) -> State | None:
+        """Carry one row to its next state; None when the server cannot be reached at all."""
+        try:
+            with reading(self._engine) as database:
+                content = digests.content(database, held.delivery_id)
+            message = self._compose(content)
+        except Exception:
+            # A digest that cannot be put together must stop neither the others nor the next pass.
+            log.exception(
+                "Delivery %d cannot be composed.",
+                held.delivery_id,
+                extra={"action": "compose", "delivery": held.delivery_id},
+            )
+            with writing(self._engine) as database:
+                ledger.spoil(database, held, now=self._clock())
+            return State.FAILED
+        try:
+            await connection.open()
+        except DeliveryError as error:
+            self._back_off(error)
+            return None
+        with writing(self._engine) as database:
+            if not ledger.begin(database, held, relay=self._server.name, now=self._clock()):
+                return State.SKIPPED
+        started = time.monotonic()
+        try:
+            receipt = await connection.send(message)
+        except DeliveryError as error:
+            result = decide(
+                error,
+                held,
+                seconds=time.monotonic() - started,
+                retry=self._retry,
+                jitter=random.random(),
+                now=self._clock(),
+            )
+            if error.host:
+                self._back_off(error)
+        else:
+            result = _accepted(receipt, held, seconds=time.monotonic() - started)
+        with writing(self._engine) as database:
+            ledger.finish(database, held, result, now=self._clock())
+        level = logging.INFO if result.state is State.SENT else logging.WARNING
+        log.log(
+            level,
+            "Delivery %d: %s. %s",
+            held.delivery_id,
+            result.state,
+            result.text,
+            extra={"action": "deliver", "delivery": held.delivery_id, "state": str(result.state)},
+        )
+        return result.state
+
+    def _back_off(self, error: DeliveryError) -> None:
+        if not self._problem:
+            self._failures += 1
+        self._problem = str(error)
+        first, longest = _BACK_OFF
+        wait = min(first * 2 ** (self._failures - 1), longest)
+        self._not_before = time.monotonic() + wait
+        log.error(
+            "The mail server cannot be used, the next try is in %.0f s: %s",
+            wait,
+            error,
+            extra={"action": "back-off", "relay": self._server.name},
+        )
+
+
+def _accepted(receipt: Receipt, held: Claim, *, seconds: float) -> Result:
+    return Result(
+        state=State.SENT,
+        seconds=seconds,
+        code=receipt.code,
+        enhanced=enhanced_code(receipt.text),
+        text=_without(held.address, receipt.text),
+    )

@@ -1,0 +1,83 @@
+"""Report: does the ledger add up, how are the sources, who did not get a mail, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Engine
+
+from digest.cadence import slots
+from digest.models import Frequency, Schedule, State
+from digest.storage import digests, ledger, sources, subscribers
+from digest.storage.database import reading
+from digest.storage.sources import Read
+
+_WAITING = (State.PLANNED, State.CLAIMED, State.SENDING)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """The state of the house for the slots due in (start, end].
+
+    due = sent + failed + skipped + unknown + deferred + waiting + missing (invariant 2); `due` is
+    counted from the subscribers' schedules, `missing` is what the ledger has no row for.
+    """
+
+    start: datetime
+    end: datetime
+    due: int
+    states: Mapping[State, int]
+    reasons: Mapping[tuple[State, str], int]
+    failures: Sequence[Mapping[str, Any]]
+    account_mail: Mapping[State, int]
+    sources: Sequence[Read]
+
+    @property
+    def waiting(self) -> int:
+        return sum(self.states[state] for state in _WAITING)
+
+    @property
+    def missing(self) -> int:
+        return self.due - sum(self.states.values())
+
+
+def report(
+    engine: Engine, source_names: Sequence[str], *, now: datetime, span: timedelta
+) -> Report:
+    """What is true of the slots due within `span` before `now`."""
+    start = now - span
+    with reading(engine) as connection:
+        return Report(
+            start=start,
+            end=now,
+            due=count_due(connection, start=start, end=now),
+            states=ledger.counts(connection, start=start, end=now),
+            reasons=ledger.reasons(
+                connection, start=start, end=now, states=(State.SKIPPED, State.FAILED)
+            ),
+            failures=ledger.failures(connection, start=start, end=now),
+            account_mail=ledger.counts(connection, start=start, end=now, account=True),
+            sources=sources.latest_reads(connection, source_names, now=now),
+        )
+
+
+def count_due(connection: Connection, *, start: datetime, end: datetime) -> int:
+    """How many slots are due in (start, end], from subscribers and cadence alone."""
+    steady, changed = digests.due_by_schedule(connection, start=start, end=end)
+    total = 0
+    for row, people in steady:
+        schedule = Schedule(
+            since=start - timedelta(days=3),
+            zone=row["zone"],
+            hour=row["hour"],
+            frequency=Frequency(row["frequency"]),
+            weekday=row["weekday"],
+        )
+        total += people * len(slots([schedule], start=start, end=end))
+    for part in range(0, len(changed), 500):
+        histories = subscribers.histories(connection, changed[part : part + 500])
+        total += sum(len(slots(history, start=start, end=end)) for history in histories.values())
+    return total

@@ -1,0 +1,108 @@
+"""Clean, short text: what hostile, endless or wrapped input becomes before people read it."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+import unicodedata
+from collections.abc import Iterable
+from itertools import groupby
+from urllib.parse import urlsplit
+
+from digest.models import Mark
+
+WIDTH = 72  # columns of the text body
+LONGEST_URL = 2_000  # characters; browsers and mail programs differ beyond
+
+_BREAKS = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+# Direction overrides let a title show other words than it has; surrogates and non-characters
+# cannot be encoded.
+_UNSEEN = re.compile(r"[\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ufffe\uffff\ud800-\udfff]")
+_JOINERS = "\u200d\ufe0e\ufe0f"
+
+Run = tuple[str, bool]  # some text, and whether the marker goes over it
+
+
+def one_line(text: str) -> str:
+    """The text on one line, without control characters and direction overrides."""
+    return _spaced(text).strip()
+
+
+def runs(text: str, marks: Iterable[Mark]) -> list[Run]:
+    """The text cut where a mark begins or ends, each piece cleaned; joined, it is `one_line(text)`.
+
+    Marks are offsets into `text`; what lies outside it is left out, overlapping ones are one.
+    """
+    marked = {at for mark in marks for at in range(max(0, mark.start), min(len(text), mark.end))}
+    pieces = [
+        (_spaced("".join(text[at] for at in places)), hit)
+        for hit, places in groupby(range(len(text)), key=lambda at: at in marked)
+    ]
+    return _joined(pieces)
+
+
+def plain(pieces: Iterable[Run]) -> str:
+    """The text of runs without their marks."""
+    return "".join(text for text, _ in pieces)
+
+
+def shorten(text: str, limit: int) -> str:
+    """At most `limit` characters, ending at a word with an ellipsis where something is left out.
+
+    Text without a space in reach (Chinese, Japanese, one very long word) is cut at a character,
+    never inside one that is written with several code points.
+    """
+    if len(text) <= limit:
+        return text
+    cut = limit - 1
+    space = text.rfind(" ", cut // 2, cut + 1)
+    if space > 0:
+        return text[:space].rstrip(" ,;:-–—") + "…"
+    while cut > 0 and _continues(text, cut):
+        cut -= 1
+    return text[:cut] + "…"
+
+
+def wrap(text: str, width: int = WIDTH) -> str:
+    """The text in lines of at most `width` columns; a longer word (a link) keeps its own line."""
+    return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
+
+
+def web_url(url: str) -> str:
+    """The URL if it is http or https and leads somewhere, else an empty string."""
+    if len(url) > LONGEST_URL or url != one_line(url) or " " in url:
+        return ""
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # an unfinished IPv6 address
+        return ""
+    return url if parts.scheme in ("http", "https") and parts.netloc else ""
+
+
+def _spaced(text: str) -> str:
+    return _BREAKS.sub(" ", _UNSEEN.sub("", text))
+
+
+def _joined(pieces: list[Run]) -> list[Run]:
+    """The pieces without white space at the ends, or twice where two of them meet."""
+    result: list[Run] = []
+    before = " "
+    for text, marked in pieces:
+        kept = text.lstrip(" ") if before.endswith(" ") else text
+        if kept:
+            result.append((kept, marked))
+            before = kept
+    while result and not result[-1][0].strip(" "):
+        result.pop()
+    if result:
+        result[-1] = (result[-1][0].rstrip(" "), result[-1][1])
+    return result
+
+
+def _continues(text: str, at: int) -> bool:
+    return (
+        bool(unicodedata.combining(text[at]))
+        or text[at] in _JOINERS
+        or text[at - 1] == "\u200d"
+        or 0x1F3FB <= ord(text[at]) <= 0x1F3FF  # skin tones
+    )

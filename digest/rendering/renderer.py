@@ -1,0 +1,229 @@
+"""Templates and styles become parts: Jinja writes, premailer lays the styles into the tags.
+
+premailer costs a hundred times what filling a template costs. So all new cards of a call stand in
+one document and it runs once; the parts are cut from its tree, not from its text, because a
+paper's title could imitate any mark in the text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import lxml.html
+from premailer import Premailer
+
+from digest import locales
+from digest.errors import TemplateError
+from digest.locales import Language
+from digest.models import Frequency, Part, Site, Slot, Subscriber
+from digest.rendering import words
+from digest.rendering.card import Entry, View, summary, title, view
+from digest.rendering.prose import one_line, plain, shorten, web_url, wrap
+from digest.rendering.templating import Templates
+
+LONGEST_SUBJECT = 78  # characters before encoding: RFC 5322 2.1.1
+LONGEST_PREHEADER = 140  # what the widest inbox list shows
+
+
+class Renderer:
+    """The templates of a directory, in every language, for one site.
+
+    Raises TemplateError, which names the file, for a template that is missing or does not
+    compile.
+    """
+
+    def __init__(self, templates: Path, site: Site) -> None:
+        self._templates, self._site = Templates(templates, site), site
+        self._skeletons: dict[tuple[str, str], Part] = {}
+
+    def key(self, entry: Entry, *, locale: str) -> str:
+        """The hash that this entry's card has, or would have: ask before rendering."""
+        language = locales.language(locale)
+        return self._card_key(entry, view(entry, language=language), language=language)
+
+    def cards(self, entries: Sequence[Entry], *, locale: str) -> list[Part]:
+        """A part for each entry, in order; equal ones are rendered once."""
+        language = locales.language(locale)
+        views = [view(entry, language=language) for entry in entries]
+        keys = [
+            self._card_key(entry, shown, language=language)
+            for entry, shown in zip(entries, views, strict=True)
+        ]
+        new = {
+            key: (_name(entry), shown)
+            for key, entry, shown in zip(keys, entries, views, strict=True)
+        }
+        html = self._card_html(list(new.values()), language=language)
+        parts = {
+            key: Part(
+                hash=key,
+                kind="card",
+                html=html[number].encode(),
+                text=self._templates.render(f"{name}.txt", language=language, card=shown)
+                .strip()
+                .encode(),
+            )
+            for number, (key, (name, shown)) in enumerate(new.items())
+        }
+        return [parts[key] for key in keys]
+
+    def skeleton(self, kind: str = "digest", *, locale: str) -> Part:
+        """The mail around the papers, with places for the personal words."""
+        language = locales.language(locale)
+        if (kind, language.tag) not in self._skeletons:
+            root = self._inlined(
+                self._templates.render(f"email/{kind}/body.html", language=language)
+            )
+            html = lxml.html.tostring(root, encoding="unicode", doctype="<!DOCTYPE html>")
+            self._skeletons[kind, language.tag] = Part(
+                hash=self._hash(kind, repr(self._site), language=language),
+                kind="skeleton",
+                html=_folded(html).encode(),
+                text=self._templates.render(f"email/{kind}/body.txt", language=language).encode(),
+            )
+        return self._skeletons[kind, language.tag]
+
+    def personal(
+        self,
+        entries: Sequence[Entry],
+        *,
+        subscriber: Subscriber,
+        slot: Slot,
+        candidates: int,
+        topics: Sequence[str],
+        unsubscribe_url: str,
+        preferences_url: str,
+    ) -> dict[str, str]:
+        """The words that only this mail has, to be frozen with it; as plain text, JSON-ready.
+
+        `entries` are those that fit, best first, at least one; `topics` the names that the
+        subscriber follows. The subject is the best paper's title: nobody gets a paper twice, so
+        no two mails to one person share it, and no mail program threads them together.
+        """
+        language = locales.language(subscriber.locale)
+        titles = [plain(title(entry)) for entry in entries]
+        weekly = slot.schedule.frequency is Frequency.WEEKLY
+        since = subscriber.confirmed_at or subscriber.created_at
+        facts = _facts(entries, slot=slot, candidates=candidates)
+        return {
+            "locale": language.tag,
+            "subject": self._subject(titles, language=language),
+            "preheader": _preheader(entries[0], titles),
+            "date_line": wrap(words.date_line(slot.date, topics, language=language)),
+            "lead": wrap(words.lead(facts, language=language)),
+            "also": (
+                language.gettext("Also this week") if weekly else language.gettext("Also today")
+            ),
+            "why": wrap(
+                words.subscription(
+                    slot.schedule,
+                    since.astimezone(ZoneInfo(slot.schedule.zone)).date(),
+                    language=language,
+                )
+            ),
+            "unsubscribe_url": _link(unsubscribe_url),
+            "preferences_url": _link(preferences_url),
+        }
+
+    def _subject(self, titles: Sequence[str], *, language: Language) -> str:
+        subject = one_line(
+            self._templates.render(
+                "email/digest/subject.txt",
+                language=language,
+                title=titles[0],
+                more=len(titles) - 1,
+                limit=LONGEST_SUBJECT,
+            )
+        )
+        return shorten(subject, LONGEST_SUBJECT)
+
+    def _card_html(self, views: Sequence[tuple[str, View]], *, language: Language) -> list[str]:
+        rows = [
+            self._templates.render(f"{name}.html", language=language, card=shown)
+            for name, shown in views
+        ]
+        if not rows:
+            return []
+        style = self._templates.render("email/style.css", language=language)
+        root = self._inlined(
+            f"<!DOCTYPE html><html><head><style>{style}</style></head>"
+            f"<body><table>{''.join(rows)}</table></body></html>"
+        )
+        found = root.xpath("/html/body/table/tr")
+        if len(found) != len(rows):
+            raise TemplateError(
+                "email/digest/card.html and line.html must make one table row each."
+            )
+        return [
+            _folded(lxml.html.tostring(row, encoding="unicode", with_tail=False)) for row in found
+        ]
+
+    def _card_key(self, entry: Entry, shown: View, *, language: Language) -> str:
+        return self._hash(_name(entry), json.dumps(shown, sort_keys=True), language=language)
+
+    def _hash(self, *content: str, language: Language) -> str:
+        whole = json.dumps([self._templates.version, language.tag, *content])
+        return hashlib.sha256(whole.encode() + locales.catalogue(language.tag)).hexdigest()
+
+    def _inlined(self, document: str) -> Any:
+        """The document's tree with each rule of its style element in the tags that it names."""
+        root = lxml.html.document_fromstring(document)
+        premailer = Premailer(
+            root,
+            allow_network=False,
+            strip_important=False,  # what only client.css can say must outweigh what is inlined
+            disable_basic_attributes=["align", "bgcolor", "height", "valign", "width"],
+            cssutils_logging_level=logging.CRITICAL,
+        )
+        return premailer.transform()
+
+
+def _name(entry: Entry) -> str:
+    return "email/digest/card" if entry.card else "email/digest/line"
+
+
+def _facts(entries: Sequence[Entry], *, slot: Slot, candidates: int) -> words.Facts:
+    votes = sorted((entry.paper.signals.get("upvotes", 0) for entry in entries), reverse=True)
+    matched = Counter(
+        str(name)
+        for entry in entries
+        for reason in entry.reasons
+        if reason.kind == "topic"
+        for name in reason.args
+    )
+    topic, topic_count = min(matched.items(), key=lambda item: (-item[1], item[0]), default=("", 0))
+    return words.Facts(
+        count=len(entries),
+        candidates=candidates,
+        day=slot.date,
+        weekly=slot.schedule.frequency is Frequency.WEEKLY,
+        votes=votes[0],
+        next_votes=votes[1] if len(votes) > 1 else 0,
+        topic=topic,
+        topic_count=topic_count,
+    )
+
+
+def _preheader(best: Entry, titles: Sequence[str]) -> str:
+    """What an inbox shows beside the subject: the next titles, or what the only paper says."""
+    text = " · ".join(titles[1:4]) if len(titles) > 1 else plain(summary(best))
+    return shorten(text, LONGEST_PREHEADER)
+
+
+def _link(url: str) -> str:
+    if not web_url(url):
+        raise ValueError(f"{url!r} is no http or https URL")
+    return url
+
+
+def _folded(html: str) -> str:
+    """The HTML without the templates' indentation, which would cost a fifth of the size."""
+    return re.sub(r"[ \t]*\n\s*", "\n", html)

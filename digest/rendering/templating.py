@@ -1,0 +1,107 @@
+"""The mail's templates: read once, filled in any language.
+
+They are read when the program starts and not again, so that what is rendered is always what the
+version says, whatever somebody is editing meanwhile.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from digest import locales
+from digest.errors import TemplateError
+from digest.locales import Language
+from digest.models import Site
+from digest.rendering.parts import INDENT
+from digest.rendering.prose import WIDTH, one_line, plain, shorten, wrap
+
+FOLDER = "email"
+NEEDED = (
+    "email/base.html",
+    "email/client.css",
+    "email/style.css",
+    "email/digest/subject.txt",
+    "email/digest/body.txt",
+    "email/digest/body.html",
+    "email/digest/card.txt",
+    "email/digest/card.html",
+    "email/digest/line.txt",
+    "email/digest/line.html",
+)
+# What the look of a part depends on beside the templates.
+LIBRARIES = ("jinja2", "premailer", "cssutils", "lxml")
+
+
+class Templates:
+    """The templates of a directory for one site.
+
+    Raises TemplateError, which names the file, for a template that is missing or does not
+    compile. `version` changes with every file of the mail and with the libraries.
+    """
+
+    def __init__(self, directory: Path, site: Site) -> None:
+        self._directory, self._site = directory, site
+        self._sources = {
+            path.relative_to(directory).as_posix(): path.read_text(encoding="utf-8")
+            for path in sorted((directory / FOLDER).rglob("*.*"))
+        }
+        self._environments: dict[str, jinja2.Environment] = {}
+        made_by = [(name, version(name)) for name in LIBRARIES]
+        self.version = hashlib.sha256(repr((made_by, self._sources)).encode()).hexdigest()
+        for name in NEEDED:
+            self._template(name, language=locales.language(locales.SOURCE))
+
+    def render(self, name: str, *, language: Language, **values: Any) -> str:
+        """The template filled with `values`; TemplateError where one is missing."""
+        template = self._template(name, language=language)
+        try:
+            return template.render(values)
+        except jinja2.TemplateError as error:
+            raise TemplateError(f"{self._directory / name} does not render: {error}") from error
+
+    def _template(self, name: str, *, language: Language) -> jinja2.Template:
+        if language.tag not in self._environments:
+            self._environments[language.tag] = self._environment(language)
+        try:
+            return self._environments[language.tag].get_template(name)
+        except jinja2.TemplateNotFound as error:
+            raise TemplateError(
+                f"{self._directory / (error.name or name)} is missing;"
+                " DIGEST_TEMPLATES_DIR names the directory."
+            ) from error
+        except jinja2.TemplateSyntaxError as error:
+            where = self._directory / (error.name or name)
+            raise TemplateError(f"{where}, line {error.lineno}: {error.message}") from error
+
+    def _environment(self, language: Language) -> jinja2.Environment:
+        environment = jinja2.Environment(
+            loader=jinja2.DictLoader(self._sources),
+            autoescape=jinja2.select_autoescape(["html"], default=False),
+            undefined=jinja2.StrictUndefined,
+            extensions=["jinja2.ext.i18n"],
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        environment.policies["ext.i18n.trimmed"] = True
+        install = environment.install_gettext_translations  # type: ignore[attr-defined]
+        install(language.translations, newstyle=True)
+        environment.globals |= {
+            "site": self._site,
+            "lang": language.tag,
+            "direction": language.direction,
+            "rule": "-" * WIDTH,
+        }
+        environment.filters |= {
+            "one_line": one_line,
+            "plain": plain,
+            "shorten": shorten,
+            "unbroken": lambda text: text.replace(" ", "\u00a0"),
+            "wrap": wrap,
+            "wrap_card": lambda text: wrap(text, WIDTH - INDENT),
+        }
+        return environment

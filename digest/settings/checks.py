@@ -1,0 +1,207 @@
+"""What one written value must be: text of the environment -> value, or a ValueError that mends.
+
+Each message completes the sentence "DIGEST_X=value: ...".
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import zoneinfo
+from pathlib import Path
+from urllib.parse import SplitResult, urlsplit
+
+LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+SOURCES = ("huggingface", "arxiv", "feeds")
+WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+
+_KEY_BYTES = 32
+_KEY_LETTERS = 10  # 32 random bytes have about 30 different letters in base64, 14 in hex
+_PLACEHOLDER = re.compile(
+    r"change.?(me|this|it)|replace.?(me|this|it)|place.?holder|your.?(own|key|secret)"
+    r"|example|insecure|password|not.?(a|so).?secret|(very|super|top).?secret",
+    re.IGNORECASE,
+)
+_DRIVERS = {
+    "sqlite": "sqlite",
+    "sqlite+pysqlite": "sqlite",
+    "postgres": "postgresql+psycopg",
+    "postgresql": "postgresql+psycopg",
+    "postgresql+psycopg": "postgresql+psycopg",
+}
+
+
+def local(host: str | None) -> bool:
+    """Whether a host name is this machine's own (the three spellings that the rules know)."""
+    return host in LOCAL_HOSTS
+
+
+def split_words(value: object) -> object:
+    """Cut a list at commas and white space; what is no text passes as it is."""
+    return tuple(re.split(r"[,\s]+", value.strip(", \t\r\n"))) if isinstance(value, str) else value
+
+
+def plain(text: str) -> str:
+    """Refuse what would break a header or a page: control characters."""
+    if any(ord(letter) < 32 or ord(letter) == 127 for letter in text):
+        raise ValueError("write it on one line, without control characters")
+    return text
+
+
+def address(text: str) -> str:
+    """A mail address; a host such as `localhost` may stand alone. Empty stays empty."""
+    # Imported here: it is needed once, and `digest --help` should not wait for it.
+    from email_validator import EmailNotValidError, validate_email  # noqa: PLC0415
+
+    if text:
+        # The library refuses localhost, which local mode sends from.
+        outside = re.sub(r"@localhost$", "@example.org", text)
+        try:
+            validate_email(outside, check_deliverability=False, globally_deliverable=False)
+        except EmailNotValidError as error:
+            raise ValueError(f"write a mail address such as digest@example.org ({error})") from None
+    return plain(text)
+
+
+def _split_url(text: str) -> SplitResult:
+    try:
+        parts = urlsplit(plain(text))
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname)
+        _ = parts.port  # raises where it is no number
+    except ValueError:
+        usable = False
+    if not usable or " " in text:
+        raise ValueError("write a full address such as https://digest.example.org")
+    return parts
+
+
+def web_page(text: str) -> str:
+    """An http(s) URL; empty stays empty."""
+    if text:
+        _split_url(text)
+    return text
+
+
+def web_root(text: str) -> str:
+    """An http(s) URL without path, query or user; the host in lower case, no slash at the end."""
+    parts = _split_url(text)
+    if parts.path not in ("", "/") or parts.query or parts.fragment or "@" in parts.netloc:
+        raise ValueError(f"write only {parts.scheme}:// and the host, without a path after it")
+    return f"{parts.scheme}://{parts.netloc.lower()}"
+
+
+def provider(text: str) -> str:
+    """An http(s) URL that paths are appended to: no query, no slash at the end."""
+    parts = _split_url(text)
+    if parts.query or parts.fragment:
+        raise ValueError("write it without ? and #")
+    return text.rstrip("/")
+
+
+def public_root(text: str) -> str:
+    """The base URL: https, since its links carry tokens, except on this machine."""
+    root = web_root(text)
+    parts = urlsplit(root)
+    if parts.scheme == "http" and not local(parts.hostname):
+        raise ValueError(
+            f"links in mails carry keys and must be encrypted: write https://{parts.netloc}"
+        )
+    return root
+
+
+def database(text: str) -> str:
+    """A SQLAlchemy URL of SQLite (a file) or PostgreSQL (by psycopg)."""
+    dialect, colon, rest = text.partition("://")
+    driver = _DRIVERS.get(dialect)
+    if not driver or not colon:
+        raise ValueError(
+            "write sqlite:////path/to/digest.db or postgresql://user:password@host/name;"
+            " no other database is known"
+        )
+    if driver == "sqlite" and rest.partition("?")[0] in ("", "/", "/:memory:"):
+        raise ValueError("name a file, as in sqlite:////path/to/digest.db: memory forgets")
+    return f"{driver}://{rest}"
+
+
+def directory(path: Path) -> Path:
+    """An absolute path, so that a later change of the working directory changes nothing."""
+    return path.expanduser().absolute()
+
+
+def present(path: Path) -> Path:
+    """A directory that is there."""
+    if not path.is_dir():
+        raise ValueError(f"there is no directory {path}")
+    return path
+
+
+def secret(text: str, *, which: str = "the key") -> str:
+    """A signing key: at least 32 bytes that nobody guesses."""
+    mend = 'make one with: python3 -c "import secrets; print(secrets.token_urlsafe(32))"'
+    if _PLACEHOLDER.search(text):
+        raise ValueError(f"{which} is a placeholder that everybody knows; {mend}")
+    if len(text.encode()) < _KEY_BYTES:
+        raise ValueError(f"{which} has less than {_KEY_BYTES} bytes; {mend}")
+    if len(set(text)) < _KEY_LETTERS:
+        raise ValueError(f"{which} repeats a few letters; {mend}")
+    return text
+
+
+def zone(name: str) -> str:
+    """An IANA zone name."""
+    known = zoneinfo.available_timezones()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0)[0]
+        raise ValueError(f"no such time zone; the nearest name is {near}")
+    return name
+
+
+def weekday(value: object) -> object:
+    """A day's English name, or its first three letters -> 0 Monday .. 6 Sunday."""
+    if not isinstance(value, str):
+        return value
+    for number, day in enumerate(WEEKDAYS):
+        if value.lower() in (day, day[:3]):
+            return number
+    raise ValueError(f"write one of {', '.join(WEEKDAYS)}")
+
+
+def feeds(value: object) -> object:
+    """`slug=url` pairs, separated by commas or white space -> ((slug, url), ...)."""
+    if not isinstance(value, str):
+        return value
+    found: dict[str, str] = {}
+    # A comma inside a URL is the URL's own: only one before the next `slug=http` separates.
+    for entry in re.split(r"[,\s]+(?=[^\s,=]+=http)|\s+", value.strip(", \t\r\n")):
+        slug, _, url = entry.partition("=")
+        if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,39}", slug):
+            raise ValueError(
+                f"{entry!r} is not slug=url; a slug has small letters, digits and hyphens,"
+                " as in openai=https://example.org/feed.xml"
+            )
+        if slug in found:
+            raise ValueError(f"the slug {slug} stands twice; give each feed its own")
+        try:
+            found[slug] = web_page(plain(url)) or _split_url(url).geturl()
+        except ValueError as error:
+            raise ValueError(f"the feed {slug}: {error}") from None
+    return tuple(found.items())
+
+
+def category(name: str) -> str:
+    """An arXiv category such as cs.CL, or an archive such as math."""
+    if not re.fullmatch(r"[a-z]+(-[a-z]+)*(\.[A-Za-z]+(-[a-z]+)*)?", name):
+        raise ValueError(f"{name!r} is no arXiv category; write them as in cs.AI,cs.CL")
+    return name
+
+
+def cron(text: str) -> str:
+    """Five cron fields; what stands in them is the scheduler's to check."""
+    if len(text.split()) != 5:
+        raise ValueError("write five cron fields, as in 15 */2 * * *")
+    return " ".join(text.split())
+
+
+def distinct(values: tuple[object, ...]) -> tuple[object, ...]:
+    """A list without repetition, in the order written."""
+    return tuple(dict.fromkeys(values))

@@ -1,0 +1,1 @@
+"""The only place that speaks SQL: functions that take a connection and hand out values."""

@@ -1,0 +1,140 @@
+"""Opening the database, reading and writing in transactions, and locks that die with us."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import SQLAlchemyError
+
+from digest.errors import Busy, SettingsError
+
+# SQLite's locks and its WAL's shared memory do not work over a network (sqlite.org/wal.html).
+_NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs", "ceph"}
+
+
+def open_database(url: str) -> Engine:
+    """An engine for `sqlite:///PATH` or `postgresql+psycopg://...`; SettingsError if unreachable.
+
+    SQLite runs with WAL and synchronous=FULL: what is committed is on disk (invariant 4).
+    """
+    parsed = make_url(url)
+    try:
+        if parsed.get_backend_name() == "sqlite":
+            engine = _open_sqlite(url, Path(parsed.database or ""))
+        else:
+            engine = create_engine(url, pool_pre_ping=True, hide_parameters=True)
+        with engine.connect() as connection:
+            connection.execute(text("SELECT 1"))
+    except (SQLAlchemyError, OSError) as error:
+        shown = parsed.render_as_string(hide_password=True)
+        first = str(getattr(error, "orig", error)).strip().splitlines()[0]
+        raise SettingsError(
+            f"DIGEST_DATABASE_URL: the database at {shown} cannot be opened: {first}"
+        ) from error
+    return engine
+
+
+def _open_sqlite(url: str, path: Path) -> Engine:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kind = _file_system(path.parent.resolve())
+    if kind in _NETWORK_FILE_SYSTEMS:
+        raise SettingsError(
+            f"DIGEST_DATABASE_URL: {path} is on a network file system ({kind}), where SQLite loses"
+            " data. Put it on a local disk, or use PostgreSQL."
+        )
+    engine = create_engine(url, connect_args={"timeout": 30}, hide_parameters=True)
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: DBAPIConnection, _record: object) -> None:
+        # The driver must not begin transactions by itself: "begin" below does.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA synchronous=FULL")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # A read that becomes a write fails at once, whatever the busy timeout; so a writing
+        # transaction takes the lock first.
+        immediate = connection.get_execution_options().get("digest_write")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+    return engine
+
+
+def _file_system(path: Path) -> str:
+    """The type of the file system that holds `path`; empty where the system does not tell."""
+    mounts = Path("/proc/mounts")
+    if not mounts.exists():
+        return ""
+    best, kind = "", ""
+    for line in mounts.read_text("utf-8", "replace").splitlines():
+        _, mount, found, *_ = line.split(" ")
+        if path.is_relative_to(mount) and len(mount) >= len(best):
+            best, kind = mount, found
+    return kind
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """A transaction that reads one state of the database."""
+    with engine.connect() as connection:
+        yield connection
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """A transaction that may write; committed when the block ends well."""
+    with engine.connect().execution_options(digest_write=True) as connection, connection.begin():
+        yield connection
+
+
+@contextmanager
+def exclusive(engine: Engine, name: str, folder: Path) -> Iterator[None]:
+    """Hold the one lock of that name for this database, or raise Busy at once.
+
+    The lock is an advisory lock of PostgreSQL's, or a locked file beside SQLite: both fall with
+    the process that held them, so whoever gets it knows that no other is alive.
+    """
+    if engine.dialect.name == "postgresql":
+        key = int.from_bytes(hashlib.sha256(f"digest:{name}".encode()).digest()[:8], signed=True)
+        with engine.connect() as connection:
+            held = connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": key})
+            if not held.scalar_one():
+                raise _busy(name)
+            connection.commit()
+            try:
+                yield
+            finally:
+                connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": key})
+                connection.commit()
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f"{name}.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise _busy(name) from None
+        yield
+
+
+def _busy(name: str) -> Busy:
+    return Busy(f"Another process is at it ({name}). It holds the lock until it ends; try again.")
+
+
+def insert_ignoring(connection: Connection, table: Any) -> Any:
+    """INSERT ... ON CONFLICT DO NOTHING: a unique key's refusal is an answer, not an error."""
+    if connection.dialect.name == "postgresql":
+        from sqlalchemy.dialects.postgresql import insert  # noqa: PLC0415
+    else:
+        from sqlalchemy.dialects.sqlite import insert  # type: ignore[assignment] # noqa: PLC0415
+    return insert(table).on_conflict_do_nothing()

@@ -1,0 +1,61 @@
+"""Bringing the tables to this version, and telling when they are not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic.command import upgrade as _upgrade
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine, inspect
+
+from digest.errors import SchemaError
+from digest.storage.database import writing
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parents[1] / "migrations"))
+    return config
+
+
+def upgrade(engine: Engine) -> tuple[str | None, str]:
+    """Apply what is missing, all or nothing; the revisions before and after."""
+    config = _config()
+    with writing(engine) as connection:
+        before = MigrationContext.configure(connection).get_current_revision()
+        config.attributes["connection"] = connection
+        _upgrade(config, "head")
+        after = MigrationContext.configure(connection).get_current_revision()
+    assert after is not None
+    return before, after
+
+
+def check(engine: Engine) -> str | None:
+    """What is wrong with the tables, as a sentence that names the command; None when nothing is."""
+    head = ScriptDirectory.from_config(_config()).get_current_head()
+    with engine.connect() as connection:
+        current = MigrationContext.configure(connection).get_current_revision()
+    if current == head:
+        return None
+    if current is None:
+        return "The database has no tables yet. Run: digest migrate"
+    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+    if current not in known:
+        return (
+            f"The database is at revision {current}, which this version does not know: it was"
+            " migrated by a newer one. Run that one, or restore the backup from before it."
+        )
+    return f"The database is at revision {current}, this version needs {head}. Run: digest migrate"
+
+
+def prepare(engine: Engine) -> None:
+    """Make the tables in an empty SQLite; anywhere else raise SchemaError unless they are right."""
+    problem = check(engine)
+    if problem is None:
+        return
+    if engine.dialect.name == "sqlite" and not inspect(engine).get_table_names():
+        upgrade(engine)
+        return
+    raise SchemaError(problem)

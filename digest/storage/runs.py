@@ -1,0 +1,74 @@
+"""What each execution of a stage did, for people to look at; and forgetting what is old."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, delete, exists, func, insert, select, update
+
+from digest import schema
+
+
+def remember(
+    connection: Connection,
+    stage: str,
+    *,
+    started_at: datetime,
+    seconds: float,
+    counts: Mapping[str, int],
+    error: str = "",
+) -> None:
+    """Store what one execution of a stage did."""
+    connection.execute(
+        insert(schema.run).values(
+            stage=stage, started_at=started_at, seconds=seconds, counts=dict(counts), error=error
+        )
+    )
+
+
+def latest(connection: Connection, *, limit: int = 20) -> list[Mapping[str, Any]]:
+    """The last executions, newest first."""
+    table = schema.run
+    rows = connection.execute(
+        select(table.c.stage, table.c.started_at, table.c.seconds, table.c.counts, table.c.error)
+        .order_by(table.c.started_at.desc(), table.c.id.desc())
+        .limit(limit)
+    )
+    return [dict(row) for row in rows.mappings()]
+
+
+def last_collected_at(connection: Connection) -> datetime | None:
+    """When any source was last read."""
+    found: datetime | None = connection.execute(
+        select(func.max(schema.source_run.c.started_at))
+    ).scalar_one()
+    return found
+
+
+def forget(connection: Connection, *, before: datetime) -> dict[str, int]:
+    """Delete attempts, reads, runs and sources' raw words from before; how many of each.
+
+    Digests stay: they are the history that keeps a paper from reaching somebody twice.
+    """
+    counts = {}
+    for name, table, column in (
+        ("attempts", schema.attempt, schema.attempt.c.started_at),
+        ("reads", schema.source_run, schema.source_run.c.started_at),
+        ("runs", schema.run, schema.run.c.started_at),
+    ):
+        counts[name] = connection.execute(delete(table).where(column < before)).rowcount
+    workers, deliveries, attempts = schema.worker, schema.delivery, schema.attempt
+    counts["workers"] = connection.execute(
+        delete(workers).where(
+            workers.c.stopped_at < before,
+            ~exists().where(deliveries.c.worker_id == workers.c.id),
+            ~exists().where(attempts.c.worker_id == workers.c.id),
+        )
+    ).rowcount
+    records = schema.record
+    counts["raw records"] = connection.execute(
+        update(records).where(records.c.changed_at < before, records.c.raw != "").values(raw="")
+    ).rowcount
+    return counts

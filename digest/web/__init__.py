@@ -1,0 +1,19 @@
+"""The pages: parse a request, call one function, show the result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebSite:
+    """Who runs this, in the words of the settings; an empty one is left out of the page."""
+
+    name: str
+    tagline: str
+    base_url: str  # without a slash at its end; links and origins come from here, never from Host
+    reply_to: str  # where a person's question arrives
+    imprint_url: str = ""
+    privacy_contact: str = ""
+    locale: str = "en"
+    sample: bool = False  # the papers are invented: every page says so

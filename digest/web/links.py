@@ -1,0 +1,68 @@
+"""What the links in a mail lead to: the way out, and what is set. Only a POST changes anything."""
+
+from __future__ import annotations
+
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from digest.errors import NotFound, TokenError
+from digest.models import Status
+from digest.storage import reading, subscribers
+from digest.suppression import masked
+from digest.tokens import Purpose, sign
+from digest.web.view import Web
+
+
+async def way_out(web: Web, request: Request) -> Response:
+    """GET: the page with the button, the same for everybody. POST: unsubscribe.
+
+    A mail program's one click (RFC 8058) comes from anywhere, without cookies, in either form
+    encoding, and is answered without a redirect, whoever is meant. The button's form has a field
+    of its own and must be ours.
+    """
+    subscriber_id = web.subject(request, Purpose.UNSUBSCRIBE)
+    if request.method != "POST":
+        return await run_in_threadpool(web.page, request, "unsubscribe.html")
+    form = await request.form(max_files=0, max_fields=20)
+    if form.get("List-Unsubscribe") != "One-Click":
+        if form.get("confirm") != "yes":
+            raise HTTPException(400)
+        if not _own_form(request, base_url=web.site.base_url):
+            raise HTTPException(403)
+    return await run_in_threadpool(_left, web, request, subscriber_id)
+
+
+def _left(web: Web, request: Request, subscriber_id: int) -> Response:
+    web.unsubscribe(subscriber_id)
+    return web.page(request, "left.html")
+
+
+def settings(web: Web, request: Request) -> Response:
+    """What is set for a subscriber, in words."""
+    subscriber_id = web.subject(request, Purpose.PREFERENCES)
+    with web.engine.connect() as connection:
+        try:
+            subscriber = subscribers.get(connection, subscriber_id)
+        except NotFound as error:
+            raise TokenError("This link's subscriber is not here.") from error
+        topics = reading.topics_of(connection, subscriber_id)
+    if subscriber.status is Status.ERASED:
+        raise TokenError("This link's subscriber is erased.")
+    return web.page(
+        request,
+        "settings.html",
+        subscriber=subscriber,
+        address=masked(subscriber.address),
+        topics=topics,
+        way_out=sign(Purpose.UNSUBSCRIBE, subscriber_id, secrets=web.secrets, now=web.clock()),
+    )
+
+
+def _own_form(request: Request, *, base_url: str) -> bool:
+    """Whether a form was posted from our own page, as far as the browser says."""
+    site = request.headers.get("sec-fetch-site")
+    if site is not None:
+        return site in ("same-origin", "none")
+    return request.headers.get("origin") in (None, base_url)

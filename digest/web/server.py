@@ -1,0 +1,80 @@
+"""The web server, in a thread of its own, beside whatever else the process does."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import socket
+import threading
+from types import TracebackType
+from typing import Self
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from digest.errors import Busy, SettingsError
+
+SEARCHED = 50  # ports
+PATIENCE = 5  # seconds that open requests have to end in
+
+log = logging.getLogger(__name__)
+
+
+def listen(host: str, port: int, *, search: bool = False) -> socket.socket:
+    """A listening socket at `host`:`port`, or with `search` at the next free port.
+
+    It is made apart from the server, so that the port is known before the pages' base URL is.
+    Raises Busy when the port is taken, SettingsError when the address cannot be listened on.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    for candidate in range(port, min(port + SEARCHED, 65536) if search else port + 1):
+        try:
+            return socket.create_server((host, candidate), family=family, backlog=512)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                why = os.strerror(error.errno) if error.errno else str(error)
+                raise SettingsError(f"Cannot listen on {host}, port {candidate}: {why}.") from error
+    taken = f"the ports from {port} on are" if search else f"port {port} is"
+    raise Busy(f"On {host} {taken} taken by another program. Stop it, or choose another port.")
+
+
+class WebServer:
+    """Serves `app` while its `with` block runs; `port` is where."""
+
+    def __init__(self, app: ASGIApp, listener: socket.socket) -> None:
+        self._listener = listener
+        self.port: int = listener.getsockname()[1]
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                app,
+                http="h11",
+                ws="none",
+                loop="asyncio",
+                lifespan="off",
+                log_config=None,
+                log_level=logging.WARNING,
+                access_log=False,  # it writes tokens; ours does not
+                proxy_headers=False,
+                server_header=False,
+                timeout_graceful_shutdown=PATIENCE,
+            )
+        )
+        self._thread = threading.Thread(
+            target=self._server.run, kwargs={"sockets": [listener]}, name="web", daemon=True
+        )
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        log.info("The pages are served.", extra={"action": "web.open", "port": self.port})
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._server.should_exit = True
+        self._thread.join()
+        self._listener.close()

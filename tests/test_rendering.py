@@ -1,0 +1,353 @@
+"""Cards, skeletons and the mail composed of them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from digest.errors import TemplateError
+from digest.models import Mark, Part, Reason
+from digest.rendering import BUDGET, Entry, Renderer, compose, fit
+from tests import mails
+
+
+@pytest.fixture(scope="module")
+def renderer() -> Renderer:
+    return Renderer(mails.TEMPLATES, mails.SITE)
+
+
+@pytest.fixture
+def templates(tmp_path: Path) -> Path:
+    """A copy of the templates that a test may spoil."""
+    return Path(shutil.copytree(mails.TEMPLATES, tmp_path / "templates"))
+
+
+# ------------------------------------------------------------------ what a card shows
+
+
+def test_a_card_shows_the_paper(renderer: Renderer) -> None:
+    [part] = renderer.cards([mails.entry()], locale="en")
+    card = mails.document(f"<table>{part.html.decode()}</table>")
+    assert [link.get("href") for link in card.iter("a")] == [
+        "https://papers.example.org/1",
+        "https://papers.example.org/1",
+        "https://papers.example.org/1.pdf",
+        "https://papers.example.org/1.html",
+        "https://hub.example.org/1",
+        "https://code.example.org/1",
+        "https://project.example.org/1",
+    ]
+    shown = " ".join(card.text_content().split())
+    for words in (
+        "99votes",  # a line break stands between
+        "Invented Work 1: Agents that Read Slowly",
+        "Ada Lovelace, Kurt Gödel, Emmy Noether and 2 more · Example University",
+        "Example University · Example Conference 2026",
+        "A study of agents that read slowly and remember more.",
+        "Topic: agents · 72 votes, 12 new",
+        "Hugging Face 2 comments",
+        "Code 1,234 stars",
+    ):
+        assert words in shown
+    assert [strong.text for strong in card.iter("strong")] == ["Agents", "agents"]
+
+
+def test_a_card_in_text_is_written_for_reading(renderer: Renderer) -> None:
+    [part] = renderer.cards([mails.entry()], locale="en")
+    assert part.text.decode().split("\n") == [
+        "Invented Work 1: Agents that Read Slowly",
+        "99 votes · Ada Lovelace, Kurt Gödel, Emmy Noether and 2 more ·",
+        "Example University · Example Conference 2026",
+        "",
+        "A study of agents that read slowly and remember more.",
+        "",
+        "Topic: agents · 72 votes, 12 new",
+        "https://papers.example.org/1",
+        "PDF: https://papers.example.org/1.pdf",
+        "HTML: https://papers.example.org/1.html",
+        "Hugging Face (2 comments): https://hub.example.org/1",
+        "Code (1,234 stars): https://code.example.org/1",
+        "Project: https://project.example.org/1",
+    ]
+
+
+def test_a_bare_paper_has_a_bare_card(renderer: Renderer) -> None:
+    bare = Entry(paper=mails.paper(authors=(), organisation="", venue="", abstract="", summary=""))
+    bare = replace(bare, paper=replace(bare.paper, arxiv_id=None, links={}, signals={}))
+    [part] = renderer.cards([bare], locale="en")
+    html, text = part.html.decode(), part.text.decode()
+    assert "<p" not in html
+    assert "vote" not in html
+    assert text.split("\n") == [bare.paper.title, bare.paper.url]
+
+
+def test_without_a_summary_the_claim_stands_and_its_marks_move_along(renderer: Renderer) -> None:
+    [part] = renderer.cards([mails.entry(summary="")], locale="en")
+    text = part.html.decode()
+    assert "We propose <strong" in text
+    assert ">agents</strong> that read slowly.</p>" in text
+    assert "Reading is slow" not in text
+
+
+def test_marks_outside_what_is_shown_mark_nothing(renderer: Renderer) -> None:
+    shown = mails.entry(title="Plain", summary="", abstract="We propose rest. Agents tire.")
+    [part] = renderer.cards([shown], locale="en")
+    assert b"<strong" not in part.html
+
+
+def test_a_line_has_title_and_votes_alone(renderer: Renderer) -> None:
+    [part] = renderer.cards([mails.entry(7, card=False)], locale="en")
+    line = mails.document(f"<table>{part.html.decode()}</table>")
+    words = " ".join(line.text_content().split())
+    assert words == "93 votes Invented Work 7: Agents that Read Slowly"
+    assert part.text.decode().split("\n") == [
+        "Invented Work 7: Agents that Read Slowly",
+        "93 votes",
+        "https://papers.example.org/7",
+    ]
+
+
+HOSTILE = (
+    "\x00</a><script>alert(1)</script>\u202e\r\n@@unsubscribe_url@@<!--@@cards@@--> &amp; \ud800"
+)
+
+
+def test_hostile_text_is_inert(renderer: Renderer) -> None:
+    chosen = [
+        mails.entry(
+            1,
+            title=HOSTILE,
+            summary=HOSTILE,
+            authors=(HOSTILE,),
+            organisation=HOSTILE,
+            url="javascript:alert(1)",
+            links={"pdf": "data:text/html,x", "code": 'https://example.org/"><script>'},
+        ),
+        replace(mails.entry(2), reasons=(Reason(kind="topic", args=(HOSTILE,)),)),
+        mails.entry(3, title=HOSTILE, card=False),
+    ]
+    html, text = mails.mail(renderer, chosen, topics=[HOSTILE])
+    root = mails.document(html)
+    assert not list(root.iter("script"))
+    assert {link.get("href").partition(":")[0] for link in root.iter("a")} == {"https"}
+    assert html.count(mails.UNSUBSCRIBE) == 1
+    assert not set("\x00\u202e\ud800") & set(html + text)
+    assert "@@unsubscribe_url@@" in root.text_content()  # the paper's words stay words
+
+
+def test_an_endless_paper_leaves_room_for_others(renderer: Renderer) -> None:
+    endless = mails.entry(
+        title="Word " * 5000,
+        summary="word " * 50000,
+        authors=("Name" * 5000,) * 500,
+        organisation="Name " * 5000,
+        url="https://example.org/" + "x" * 5000,
+    )
+    [part] = renderer.cards([endless], locale="en")
+    assert len(part.html) < 8_000
+
+
+# ------------------------------------------------------------------ addresses of parts
+
+
+def test_equal_content_has_one_address_and_is_rendered_once(renderer: Renderer) -> None:
+    one, same = renderer.cards([mails.entry(), mails.entry()], locale="en")
+    assert one is same
+    assert one.hash == renderer.key(mails.entry(), locale="en")
+    assert len(one.hash) == 64
+
+
+def test_what_is_not_shown_does_not_change_the_address(renderer: Renderer) -> None:
+    before = renderer.key(mails.entry(), locale="en")
+    assert before == renderer.key(mails.entry(keywords=("unseen",), abstract="Rest."), locale="en")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        pytest.param(mails.entry(title="Another"), id="title"),
+        pytest.param(mails.entry(signals={"upvotes": 73}), id="votes"),
+        pytest.param(mails.entry(card=False), id="short"),
+        pytest.param(replace(mails.entry(), marks=()), id="marks"),
+        pytest.param(replace(mails.entry(), reasons=()), id="reasons"),
+    ],
+)
+def test_what_is_shown_changes_the_address(renderer: Renderer, changed: Entry) -> None:
+    assert renderer.key(changed, locale="en") != renderer.key(mails.entry(), locale="en")
+
+
+def test_a_changed_template_changes_the_addresses(renderer: Renderer, templates: Path) -> None:
+    with (templates / "email/style.css").open("a") as style:
+        style.write(".title { color: #222222; }\n")
+    other = Renderer(templates, mails.SITE)
+    assert other.key(mails.entry(), locale="en") != renderer.key(mails.entry(), locale="en")
+    assert other.skeleton(locale="en").hash != renderer.skeleton(locale="en").hash
+
+
+def test_a_changed_site_changes_the_skeleton_alone(renderer: Renderer) -> None:
+    other = Renderer(mails.TEMPLATES, replace(mails.SITE, name="Other Lab"))
+    assert other.skeleton(locale="en").hash != renderer.skeleton(locale="en").hash
+    assert other.key(mails.entry(), locale="en") == renderer.key(mails.entry(), locale="en")
+
+
+# ------------------------------------------------------------------ the mail, frozen
+
+
+def test_frozen_parts_make_the_same_mail_whatever_changes(templates: Path) -> None:
+    chosen = mails.entries()
+    before = Renderer(templates, mails.SITE)
+    skeleton, cards = before.skeleton(locale="en"), mails.parts(before, chosen)
+    personal = mails.personal(before, chosen)
+    first = compose(skeleton, cards, personal)
+
+    for path in templates.rglob("*.*"):
+        path.write_text("spoiled")
+    stored = [(replace(part), card) for part, card in cards]
+    assert compose(replace(skeleton), stored, json.loads(json.dumps(personal))) == first
+
+
+def test_new_votes_and_a_new_name_are_for_new_mails_only(renderer: Renderer) -> None:
+    frozen = mails.mail(renderer, mails.entries())
+    other = Renderer(mails.TEMPLATES, replace(mails.SITE, name="Other Lab"))
+    later = [replace(item, paper=replace(item.paper, signals={})) for item in mails.entries()]
+    assert mails.mail(other, later) != frozen
+    assert mails.mail(renderer, mails.entries()) == frozen
+
+
+def test_the_order_is_kept_and_papers_are_numbered(renderer: Renderer) -> None:
+    html, text = mails.mail(renderer, mails.entries(cards=9, lines=3))
+    numbers = [line.split()[0] for line in text.split("\n") if "Invented Work" in line]
+    assert numbers == [f"{number}." for number in range(1, 13)]
+    places = [html.index(f"https://papers.example.org/{number}.pdf") for number in range(1, 10)]
+    assert places == sorted(places)
+    assert html.index("Also today") > places[-1]
+    assert "10. Invented Work 10" in text
+
+
+def test_without_lines_there_is_no_also_today(renderer: Renderer) -> None:
+    for body in mails.mail(renderer, mails.entries(cards=2, lines=0)):
+        assert "Also today" not in body
+        assert "@@" not in body
+
+
+def test_the_way_out_stands_in_both_bodies(renderer: Renderer) -> None:
+    for body in mails.mail(renderer, mails.entries()):
+        assert mails.UNSUBSCRIBE in body
+        assert mails.PREFERENCES in body
+        assert mails.SITE.postal_address in body
+        assert mails.SITE.imprint_url in body
+
+
+def test_sample_papers_are_labelled(renderer: Renderer) -> None:
+    sample = Renderer(mails.TEMPLATES, replace(mails.SITE, sample=True))
+    for plain, labelled in zip(
+        mails.mail(renderer, mails.entries()), mails.mail(sample, mails.entries()), strict=True
+    ):
+        assert "Invented sample papers, for trying out" in labelled
+        assert "Invented sample papers" not in plain
+
+
+def test_a_place_without_words_is_refused(renderer: Renderer) -> None:
+    words = mails.personal(renderer, mails.entries())
+    del words["lead"]
+    with pytest.raises(TemplateError, match="@@lead@@"):
+        compose(renderer.skeleton(locale="en"), [], words)
+
+
+# ------------------------------------------------------------------ the budget
+
+
+def _part(size: int) -> Part:
+    return Part(hash="", kind="card", html=b"x" * size, text=b"")
+
+
+@pytest.mark.parametrize(
+    ("sizes", "kept"),
+    [
+        pytest.param([], 0, id="nothing"),
+        pytest.param([3000] * 8, 8, id="a usual day"),
+        pytest.param([10_000] * 20, 8, id="too much"),
+        pytest.param([50_000, 33_000], 2, id="to the last byte"),
+        pytest.param([50_000, 33_001], 1, id="one byte too many"),
+        pytest.param([90_000, 10], 0, id="the first alone is too much"),
+    ],
+)
+def test_papers_fit_from_the_first(sizes: list[int], kept: int) -> None:
+    cards = [(_part(size), True) for size in sizes]
+    assert fit(_part(1000), cards) == kept
+
+
+def test_the_fullest_mail_stays_within_the_budget(renderer: Renderer) -> None:
+    chosen = [
+        mails.entry(number, card=number <= 8, title="&<>" * 90, summary="'\"" * 300)
+        for number in range(1, 101)
+    ]
+    cards = mails.parts(renderer, chosen)
+    skeleton = renderer.skeleton(locale="en")
+    room = fit(skeleton, cards)
+    assert 8 < room < 100
+    words = mails.personal(renderer, chosen[:room], topics=["&" * 200] * 30)
+    html, _ = compose(skeleton, cards[:room], words)
+    assert BUDGET * 0.8 < len(html.encode()) <= BUDGET
+    assert mails.UNSUBSCRIBE in html
+
+
+def test_a_recorded_day(renderer: Renderer, shared_data: Path) -> None:
+    chosen = mails.recorded(shared_data, 15, 7)
+    html, text = mails.mail(renderer, chosen)
+    assert len(html.encode()) < 40_000
+    assert all(len(line) <= 72 for line in text.split("\n") if "://" not in line)
+    titles = [heading.text_content() for heading in mails.document(html).iter("h2")]
+    assert titles == [*(item.paper.title for item in chosen[:7]), "Also today"]
+
+
+# ------------------------------------------------------------------ broken templates
+
+
+@pytest.mark.parametrize("name", ["digest/body.html", "digest/card.txt", "style.css", "base.html"])
+def test_a_missing_template_is_named(templates: Path, name: str) -> None:
+    (templates / "email" / name).unlink()
+    with pytest.raises(TemplateError, match=f"{name} is missing"):
+        Renderer(templates, mails.SITE)
+
+
+def test_a_missing_directory_is_named(tmp_path: Path) -> None:
+    with pytest.raises(TemplateError, match="nowhere"):
+        Renderer(tmp_path / "nowhere", mails.SITE)
+
+
+def test_a_syntax_error_is_placed(templates: Path) -> None:
+    (templates / "email/digest/card.html").write_text("<tr>\n{% if %}")
+    with pytest.raises(TemplateError, match=r"card\.html, line 2"):
+        Renderer(templates, mails.SITE)
+
+
+@pytest.mark.parametrize(
+    ("card", "message"),
+    [
+        pytest.param(
+            "<tr><td>{{ card.nothing }}</td></tr>", "card.html does not render", id="name"
+        ),
+        pytest.param("<tr></tr><tr></tr>", "one table row", id="two rows"),
+    ],
+)
+def test_a_card_that_cannot_be_made_is_refused(templates: Path, card: str, message: str) -> None:
+    (templates / "email/digest/card.html").write_text(card)
+    with pytest.raises(TemplateError, match=message):
+        Renderer(templates, mails.SITE).cards([mails.entry()], locale="en")
+
+
+def test_marks_may_overlap_and_lie_outside(renderer: Renderer) -> None:
+    marks = (
+        Mark(field="title", start=-5, end=3),
+        Mark(field="title", start=1, end=8),
+        Mark(field="title", start=30, end=9999),
+        Mark(field="title", start=6, end=2),
+    )
+    [part] = renderer.cards([replace(mails.entry(), marks=marks)], locale="en")
+    card = mails.document(f"<table>{part.html.decode()}</table>")
+    assert [strong.text for strong in card.iter("strong")] == ["Invented", "ead Slowly"]

@@ -1,0 +1,79 @@
+"""Text that is cleaned, cut into runs, shortened and wrapped."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from digest.models import Mark
+from digest.rendering.prose import one_line, plain, runs, shorten, web_url
+
+MARKS = st.lists(
+    st.builds(
+        Mark,
+        field=st.just("title"),
+        start=st.integers(-5, 40),
+        end=st.integers(-5, 40),
+    ),
+    max_size=4,
+)
+
+
+@given(text=st.text(max_size=30), marks=MARKS)
+def test_runs_joined_are_the_cleaned_text(text: str, marks: list[Mark]) -> None:
+    pieces = runs(text, marks)
+    assert plain(pieces) == one_line(text)
+    assert all(piece for piece, _ in pieces)
+
+
+@given(text=st.text("ab ", max_size=30), marks=MARKS)
+def test_exactly_the_marked_characters_are_marked(text: str, marks: list[Mark]) -> None:
+    inside = {at for mark in marks for at in range(max(0, mark.start), min(len(text), mark.end))}
+    expected = "".join(text[at] for at in sorted(inside))
+    found = "".join(piece for piece, marked in runs(text, marks) if marked)
+    assert found.replace(" ", "") == expected.replace(" ", "")
+
+
+@given(text=st.text(max_size=60), limit=st.integers(2, 50))
+def test_shortened_text_is_a_beginning(text: str, limit: int) -> None:
+    made = shorten(text, limit)
+    assert len(made) <= limit
+    assert made == text or (made.endswith("…") and text.startswith(made[:-1]))
+
+
+@pytest.mark.parametrize(
+    ("text", "limit", "short"),
+    [
+        ("just fits", 9, "just fits"),
+        ("cut at a word", 9, "cut at a…"),
+        ("no dash — here", 11, "no dash…"),
+        ("日本語の題名はとても長い", 6, "日本語の題…"),
+        ("abcde\u0301fgh", 6, "abcd…"),  # the accent is not torn off
+        ("ab\U0001f468\u200d\U0001f469\u200d\U0001f467 xyz", 6, "ab…"),  # nor a family
+    ],
+)
+def test_shorten(text: str, limit: int, short: str) -> None:
+    assert shorten(text, limit) == short
+
+
+@pytest.mark.parametrize(
+    ("url", "kept"),
+    [
+        ("https://example.org/a?b=c&d=e", True),
+        ("http://[::1]:8000/", True),
+        ("javascript:alert(1)", False),
+        ("JAVASCRIPT:alert(1)", False),
+        ("data:text/html,hello", False),
+        ("//example.org/", False),
+        ("/relative", False),
+        ("https://", False),
+        ("https://[", False),
+        ("https://example.org/\nx", False),
+        ("https://example.org/a b", False),
+        ("https://example.org/" + "x" * 3000, False),
+        ("", False),
+    ],
+)
+def test_only_links_that_lead_away_pass(url: str, kept: bool) -> None:
+    assert web_url(url) == (url if kept else "")

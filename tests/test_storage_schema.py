@@ -1,0 +1,83 @@
+"""Migrations make exactly the tables that the code believes in, on both databases."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Engine, insert, inspect, select, text
+from sqlalchemy.exc import StatementError
+
+from digest import schema
+from digest.errors import Busy, SchemaError, SettingsError
+from digest.storage import migrating
+from digest.storage.database import exclusive, open_database, reading, writing
+
+NOW = datetime(2026, 5, 28, 6, 0, 0, 123456, tzinfo=UTC)
+
+
+def test_schema_is_what_the_migrations_make(engine: Engine) -> None:
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, schema.metadata) == []
+    assert migrating.check(engine) is None
+
+
+def test_an_empty_sqlite_gets_its_tables_by_itself(sqlite_url: str) -> None:
+    engine = open_database(sqlite_url)
+    migrating.prepare(engine)
+    assert "delivery" in inspect(engine).get_table_names()
+
+
+def test_another_empty_database_names_the_command(postgres_url: str) -> None:
+    engine = open_database(postgres_url)
+    with pytest.raises(SchemaError, match="digest migrate"):
+        migrating.prepare(engine)
+    engine.dispose()
+
+
+def test_tables_of_a_newer_version_are_refused(engine: Engine) -> None:
+    with writing(engine) as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(SchemaError, match="newer"):
+        migrating.prepare(engine)
+
+
+def test_instants_come_back_as_they_went(engine: Engine) -> None:
+    with writing(engine) as connection:
+        connection.execute(insert(schema.source).values(name="x", state={}, good_at=NOW))
+    with reading(engine) as connection:
+        assert connection.execute(select(schema.source.c.good_at)).scalar_one() == NOW
+    with pytest.raises(StatementError, match="naive"), writing(engine) as connection:
+        connection.execute(
+            insert(schema.source).values(name="y", state={}, good_at=NOW.replace(tzinfo=None))
+        )
+
+
+def test_sqlite_is_durable(sqlite_url: str) -> None:
+    with open_database(sqlite_url).connect() as connection:
+        assert connection.execute(text("PRAGMA journal_mode")).scalar_one() == "wal"
+        assert connection.execute(text("PRAGMA synchronous")).scalar_one() == 2  # FULL
+        assert connection.execute(text("PRAGMA foreign_keys")).scalar_one() == 1
+
+
+def test_a_database_that_cannot_be_opened_is_named_without_its_password() -> None:
+    with pytest.raises(SettingsError) as caught:
+        open_database("postgresql+psycopg://me:secret@127.0.0.1:1/none")
+    assert "DIGEST_DATABASE_URL" in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_one_holds_a_lock_and_the_next_is_told(engine: Engine, tmp_path: object) -> None:
+    from pathlib import Path
+
+    folder = Path(str(tmp_path)) / "locks"
+    with exclusive(engine, "plan", folder):
+        with pytest.raises(Busy, match="plan"), exclusive(engine, "plan", folder):
+            pass
+        with exclusive(engine, "deliver", folder):
+            pass
+    with exclusive(engine, "plan", folder):
+        pass

@@ -1,0 +1,130 @@
+"""A token opens one kind of page, for one person, and only as it was made."""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64decode
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from digest.errors import TokenError, TokenExpired
+from digest.tokens import LENGTH, LIFETIMES, Claim, Purpose, sign, verify
+
+NOW = datetime(2026, 5, 28, 6, tzinfo=UTC)
+NEW, OLD, FOREIGN = b"n" * 32, b"o" * 32, b"f" * 32
+ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+
+subjects = st.integers(0, 2**63 - 1)
+generations = st.integers(0, 2**16 - 1)
+purposes = st.sampled_from(Purpose)
+
+
+def made(purpose: Purpose = Purpose.UNSUBSCRIBE, subject: int = 7) -> str:
+    return sign(purpose, subject, secrets=[NEW], now=NOW)
+
+
+@given(purpose=purposes, subject=subjects, generation=generations)
+def test_what_is_signed_is_read(purpose: Purpose, subject: int, generation: int) -> None:
+    token = sign(purpose, subject, secrets=[NEW], now=NOW, generation=generation)
+    assert len(token) == LENGTH
+    assert set(token) <= set(ALPHABET)
+    claim = verify(token, purpose, secrets=[NEW], now=NOW)
+    assert claim == Claim(subject=subject, generation=generation)
+
+
+@given(purpose=purposes, subject=subjects, place=st.integers(0, LENGTH - 1), data=st.data())
+def test_every_changed_character_is_seen(
+    purpose: Purpose, subject: int, place: int, data: st.DataObject
+) -> None:
+    token = made(purpose, subject)
+    other = data.draw(st.sampled_from(ALPHABET).filter(lambda letter: letter != token[place]))
+    with pytest.raises(TokenError):
+        verify(token[:place] + other + token[place + 1 :], purpose, secrets=[NEW], now=NOW)
+
+
+def test_no_two_spellings_of_one_token() -> None:
+    token = made()
+    others = {token[:-1] + letter for letter in ALPHABET} - {token}
+    assert urlsafe_b64decode(token) not in {urlsafe_b64decode(other) for other in others}
+
+
+@given(st.text(max_size=60))
+def test_no_text_is_a_token(text: str) -> None:
+    with pytest.raises(TokenError):
+        verify(text, Purpose.UNSUBSCRIBE, secrets=[NEW], now=NOW)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        pytest.param(lambda token: token + "=", id="padding"),
+        pytest.param(lambda token: token + "\n", id="newline"),
+        pytest.param(lambda token: " " + token, id="space"),
+        pytest.param(lambda token: token[:-1], id="cut"),
+        pytest.param(lambda token: token + "A", id="longer"),
+        pytest.param(lambda token: token.swapcase(), id="case"),
+        pytest.param(lambda token: token[:-1] + "é", id="not-ascii"),
+        pytest.param(lambda token: "", id="empty"),
+    ],
+)
+def test_another_shape_is_refused(spoil: object) -> None:
+    assert callable(spoil)
+    with pytest.raises(TokenError):
+        verify(spoil(made()), Purpose.UNSUBSCRIBE, secrets=[NEW], now=NOW)
+
+
+@given(signed=purposes, read=purposes, subject=subjects)
+def test_a_purpose_is_worth_nothing_for_another(
+    signed: Purpose, read: Purpose, subject: int
+) -> None:
+    token = made(signed, subject)
+    if signed is read:
+        assert verify(token, read, secrets=[NEW], now=NOW).subject == subject
+    else:
+        with pytest.raises(TokenError):
+            verify(token, read, secrets=[NEW], now=NOW)
+
+
+def test_the_newest_key_signs_and_all_verify() -> None:
+    old = sign(Purpose.UNSUBSCRIBE, 7, secrets=[OLD], now=NOW)
+    new = sign(Purpose.UNSUBSCRIBE, 7, secrets=[NEW, OLD], now=NOW)
+    assert new == made()
+    for token in (old, new):
+        assert verify(token, Purpose.UNSUBSCRIBE, secrets=[NEW, OLD], now=NOW).subject == 7
+    with pytest.raises(TokenError):
+        verify(old, Purpose.UNSUBSCRIBE, secrets=[NEW], now=NOW)
+    with pytest.raises(TokenError):
+        verify(new, Purpose.UNSUBSCRIBE, secrets=[FOREIGN], now=NOW)
+
+
+def test_the_way_out_never_ends() -> None:
+    later = NOW + timedelta(days=365 * 70)
+    assert verify(made(), Purpose.UNSUBSCRIBE, secrets=[NEW], now=later).subject == 7
+
+
+@pytest.mark.parametrize("purpose", [Purpose.PREFERENCES, Purpose.BROWSER])
+def test_other_links_live_a_year(purpose: Purpose) -> None:
+    lifetime = LIFETIMES[purpose]
+    assert lifetime == timedelta(days=365)
+    end = NOW + lifetime
+    token = made(purpose)
+    assert verify(token, purpose, secrets=[NEW], now=end - timedelta(seconds=1)).subject == 7
+    with pytest.raises(TokenExpired):
+        verify(token, purpose, secrets=[NEW], now=end)
+
+
+def test_every_purpose_has_a_lifetime() -> None:
+    assert set(LIFETIMES) == set(Purpose)
+
+
+def test_the_same_input_gives_the_same_token() -> None:
+    assert made(Purpose.PREFERENCES) == made(Purpose.PREFERENCES)
+
+
+def test_a_token_does_not_tell_its_number() -> None:
+    """The content is masked: two neighbours share no more than chance, byte for byte."""
+    tokens = [urlsafe_b64decode(made(subject=number)) for number in range(200)]
+    for place in range(30):
+        assert len({token[place] for token in tokens}) > 50

@@ -1,0 +1,157 @@
+"""A real server with the pages, over a real database with a few papers and people."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+from lxml import etree, html
+from sqlalchemy import Engine, delete, insert, select
+
+from digest import schema
+from digest.models import Newcomer, Wishes
+from digest.storage import subscribers
+from digest.storage.database import open_database, writing
+from digest.suppression import address_hash, address_key
+from digest.tokens import Purpose, sign
+from digest.web import WebSite
+from digest.web.app import create_app
+from digest.web.server import WebServer, listen
+
+TEMPLATES = Path(__file__).resolve().parents[1] / "templates"
+NOW = datetime(2026, 5, 28, 12, tzinfo=UTC)
+SECRETS = (b"n" * 32, b"o" * 32)
+SITE = WebSite(
+    name="Paper Digest",
+    tagline="The morning's papers, ranked for you",
+    base_url="http://localhost:8000",
+    reply_to="help@example.org",
+    privacy_contact="privacy@example.org",
+    imprint_url="https://example.org/imprint",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """The server's client, and what lies behind the pages."""
+
+    client: httpx.Client
+    engine: Engine
+    inbox: Path
+    left: list[int] = field(default_factory=list)
+
+    def get(self, path: str, **headers: str) -> httpx.Response:
+        return self.client.get(path, headers=headers)
+
+    def empty(self) -> None:
+        """Forget everything, for the next test: a server takes longer to start than a test."""
+        with writing(self.engine) as connection:
+            for table in reversed(schema.metadata.sorted_tables):
+                connection.execute(delete(table))
+        shutil.rmtree(self.inbox, ignore_errors=True)
+        self.left.clear()
+
+
+@contextmanager
+def serving(
+    folder: Path,
+    *,
+    site: WebSite = SITE,
+    local: bool = True,
+    ready: Callable[[], str | None] = lambda: None,
+    templates: Path = TEMPLATES,
+) -> Iterator[Running]:
+    """Serve the pages over `folder`, at a free port of this machine."""
+    engine = open_database(f"sqlite:///{folder / 'digest.db'}")
+    schema.metadata.create_all(engine)
+    inbox, left = folder / "inbox", list[int]()
+
+    def unsubscribe(subscriber_id: int) -> None:
+        left.append(subscriber_id)
+        with writing(engine) as connection:
+            subscribers.unsubscribe(connection, subscriber_id, now=NOW, detail="link")
+
+    app = create_app(
+        engine=engine,
+        templates=templates,
+        site=site,
+        secrets=SECRETS,
+        clock=lambda: NOW,
+        inbox=inbox if local else None,
+        unsubscribe=unsubscribe,
+        ready=ready,
+    )
+    try:
+        with (
+            WebServer(app, listen("127.0.0.1", 0)) as server,
+            httpx.Client(base_url=f"http://127.0.0.1:{server.port}") as client,
+        ):
+            yield Running(client=client, engine=engine, inbox=inbox, left=left)
+    finally:
+        engine.dispose()
+
+
+def add_paper(engine: Engine, title: str, listed_at: datetime, **values: object) -> int:
+    """Store a paper; what is not given is empty."""
+    texts = dict.fromkeys(("abstract", "summary", "organisation", "venue", "comment"), "")
+    lists: dict[str, list[str]] = {
+        name: [] for name in ("authors", "keywords", "categories", "sources")
+    }
+    row = {
+        **texts,
+        **lists,
+        "title": title,
+        "url": "https://example.org/paper",
+        "links": {},
+        "signals": {},
+        "listed_at": listed_at,
+        "first_seen_at": listed_at,
+        "withdrawn": False,
+        **values,
+    }
+    with writing(engine) as connection:
+        query = insert(schema.paper).values(row).returning(schema.paper.c.id)
+        return int(connection.execute(query).scalar_one())
+
+
+def add_subscriber(engine: Engine, address: str, wishes: Wishes) -> int:
+    """Store an active subscriber."""
+    key = address_key(address)
+    hashes = tuple(address_hash(key, secret=secret) for secret in SECRETS)
+    newcomer = Newcomer(address=address, key=key, hashes=hashes, wishes=wishes)
+    with writing(engine) as connection:
+        subscribers.add_many(connection, [newcomer], now=NOW)
+        found = subscribers.find(connection, key)
+    assert found is not None
+    return found.id
+
+
+def token(purpose: Purpose, subject: int, *, secrets: Sequence[bytes] = SECRETS) -> str:
+    """A good token, made now."""
+    return sign(purpose, subject, secrets=secrets, now=NOW)
+
+
+def dump(engine: Engine) -> dict[str, list[tuple[object, ...]]]:
+    """Everything in every table."""
+    with engine.connect() as connection:
+        return {
+            table.name: sorted((tuple(row) for row in connection.execute(select(table))), key=repr)
+            for table in schema.metadata.sorted_tables
+        }
+
+
+def words(page: httpx.Response | etree._Element) -> str:
+    """What a page or a part of it says, white space folded."""
+    if isinstance(page, httpx.Response):
+        [page] = html.fromstring(page.text).cssselect("body")
+    return " ".join("".join(str(text) for text in page.itertext()).split())
+
+
+def sample(site: WebSite = SITE) -> WebSite:
+    """The same site with invented papers."""
+    return replace(site, sample=True)
