@@ -29,7 +29,7 @@ lint: $(STAMP) ## check style and types
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 
-bench: $(STAMP) ## measure, against a baseline in the same run
+bench: $(STAMP) ## measure, against a baseline in the same run (CHECK=1: fail where it is slow)
 	@$(PY) -m benchmarks
 
 lock: $(STAMP) ## write requirements.lock anew, with the newest versions

@@ -14,11 +14,12 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import FrameType
 
 try:
+    from datetime import UTC  # Python 3.11
+
     from apscheduler.schedulers.background import BackgroundScheduler
     from apscheduler.triggers.cron import CronTrigger
     from apscheduler.triggers.interval import IntervalTrigger
@@ -29,21 +30,22 @@ try:
     from digest.settings import load
     from digest.web.build import build as web
     from digest.web.server import WebServer, listen
-except ModuleNotFoundError as error:
+except ImportError as error:
     sys.exit(
-        f"scheduler.py needs its environment ({error.name} is missing)."
+        f"scheduler.py needs its environment ({error})."
         " Run: make setup && .venv/bin/python scheduler.py"
     )
 
 log = logging.getLogger("scheduler")
 
-PLAN_EVERY = timedelta(seconds=20)
+PLAN_SECONDS = 10
 HOUSEKEEPING = "40 3 * * *"
 
 
 def run(services: Services, stopped: threading.Event) -> None:
     """Run everything until `stopped` is set."""
     settings = services.settings
+    collect_at = _cron(settings.collect_cron)
     with ExitStack() as stack:
         server = stack.enter_context(services.relay())
         postman = services.postman(server)
@@ -55,18 +57,29 @@ def run(services: Services, stopped: threading.Event) -> None:
             timezone=UTC,
             job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
         )
-        now = datetime.now(UTC)
-        first = now if services.collect_is_due() else None
-        for name, function, trigger, begin in (
-            ("collect", services.collect, _cron(settings.collect_cron), first),
-            ("plan", services.plan_due, IntervalTrigger(seconds=PLAN_EVERY.seconds), now),
-            ("deliver", postman.deliver, IntervalTrigger(seconds=settings.deliver_interval), now),
-            ("housekeeping", services.clean_up, _cron(HOUSEKEEPING), None),
+        # What was due while nothing ran is planned from what the sources say now.
+        read = threading.Event()
+
+        def catch_up() -> None:
+            if services.collect_is_due():
+                _guarded("collect", services.collect)()
+            read.set()
+
+        def plan() -> None:
+            if read.is_set():
+                services.plan_due()
+
+        clock.add_job(catch_up)
+        for name, function, trigger in (
+            ("collect", services.collect, collect_at),
+            ("plan", plan, IntervalTrigger(seconds=PLAN_SECONDS)),
+            ("deliver", postman.deliver, IntervalTrigger(seconds=settings.deliver_interval)),
+            ("housekeeping", services.clean_up, _cron(HOUSEKEEPING)),
         ):
-            options = {"next_run_time": begin} if begin else {}
-            clock.add_job(_guarded(name, function), trigger, id=name, **options)
+            clock.add_job(_guarded(name, function), trigger, id=name)
         clock.start()
         stack.callback(clock.shutdown)
+        stack.callback(services.stopping.set)
         stack.callback(postman.stop)
         log.info(
             "Paper Digest runs. Pages: %s. Mail goes to %s.",

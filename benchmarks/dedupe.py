@@ -10,20 +10,21 @@ import csv
 import gzip
 import json
 import re
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from benchmarks.measuring import Row
+from benchmarks.surroundings import SHARED
 from digest.models import Record
 from digest.papers.identity import title_identifiers
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "dedupe"
+DATA = SHARED / "data" / "dedupe"
 
-Row = Mapping[str, Any]
-Rule = Callable[[Row], bool]
+Pair = Mapping[str, Any]
+Rule = Callable[[Pair], bool]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +48,7 @@ class Score:
         return 2 * self.found / ((2 * self.found + self.false + self.missed) or 1)
 
 
-def score(rows: Iterable[Row], rule: Rule) -> Score:
+def score(rows: Iterable[Pair], rule: Rule) -> Score:
     """How `rule` does on the labelled pairs."""
     found = false = missed = 0
     for row in rows:
@@ -58,12 +59,12 @@ def score(rows: Iterable[Row], rule: Rule) -> Score:
     return Score(found=found, false=false, missed=missed)
 
 
-def pairs(folder: Path) -> list[Row]:
+def pairs(folder: Path) -> list[Pair]:
     """All labelled pairs of a data set."""
     return [row for path in sorted(folder.glob("tailormatch_*")) for row in _rows(path)]
 
 
-def _rows(path: Path) -> Iterator[Row]:
+def _rows(path: Path) -> Iterator[Pair]:
     if path.suffix == ".csv":
         with path.open(encoding="utf-8", newline="") as file:
             yield from csv.DictReader(file)
@@ -72,7 +73,7 @@ def _rows(path: Path) -> Iterator[Row]:
             yield from map(json.loads, file)
 
 
-def _record(row: Row, side: str) -> Record:
+def _record(row: Pair, side: str) -> Record:
     year = _year(row, side)
     # The middle of the year: only the year is known. Year 1 is a year that no other side has.
     published = datetime(year or (1 if side == "left" else 9000), 7, 1, tzinfo=UTC)
@@ -88,17 +89,17 @@ def _record(row: Row, side: str) -> Record:
     )
 
 
-def _year(row: Row, side: str) -> int:
+def _year(row: Pair, side: str) -> int:
     return int(float(row.get(f"year_{side}") or 0))
 
 
-def title_rule(row: Row) -> bool:
+def title_rule(row: Pair) -> bool:
     """Whether the sides share a title key."""
     left, right = (set(title_identifiers(_record(row, side))) for side in ("left", "right"))
     return not left.isdisjoint(right)
 
 
-def same_title(row: Row) -> bool:
+def same_title(row: Pair) -> bool:
     """The baseline: the same letters and digits, whoever wrote them and when."""
     left, right = (
         re.sub(r"[\W_]+", "", (row[f"title_{side}"] or "").casefold()) for side in ("left", "right")
@@ -106,26 +107,23 @@ def same_title(row: Row) -> bool:
     return left == right
 
 
-def main() -> int:
-    """Print the table; 1 where the data is absent."""
+def run(*, most: int | None = None) -> list[Row]:
+    """Both data sets, all pairs and those with both years; `most` pairs of each."""
     if not DATA.is_dir():
-        print(f"No recorded pairs at {DATA}.")
-        return 1
-    print(
-        f"{'pairs':<34}{'rule':<14}{'count':>7}{'precision':>11}{'recall':>8}{'F1':>7}{'false':>7}"
-    )
+        return [Row(what="labelled pairs", note=f"are not here: {DATA}")]
+    rows = []
     for name in ("dblp-acm", "dblp-scholar"):
-        every = pairs(DATA / name)
+        every = pairs(DATA / name)[:most]
         dated = [row for row in every if _year(row, "left") and _year(row, "right")]
-        for label, rows in ((name, every), (f"{name}, both years known", dated)):
-            for title, rule in (("exact title", same_title), ("title keys", title_rule)):
-                result = score(rows, rule)
-                print(
-                    f"{label:<34}{title:<14}{len(rows):>7}{result.precision:>11.4f}"
-                    f"{result.recall:>8.3f}{result.f1:>7.3f}{result.false:>7}"
-                )
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        for label, chosen in ((name, every), (f"{name}, both years known", dated)):
+            for title, rule in (("same title", same_title), ("title keys", title_rule)):
+                result = score(chosen, rule)
+                figures = {
+                    "pairs": f"{len(chosen)}",
+                    "precision": f"{result.precision:.4f}",
+                    "recall": f"{result.recall:.3f}",
+                    "F1": f"{result.f1:.3f}",
+                    "false": f"{result.false}",
+                }
+                rows.append(Row(what=f"{label}: {title}", figures=figures))
+    return rows

@@ -17,14 +17,18 @@ The rules (invariants 1 and 10):
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from difflib import get_close_matches
+from functools import cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from digest.errors import ScheduleError
 from digest.models import Frequency, Schedule, Slot
+
+log = logging.getLogger(__name__)
 
 APART = timedelta(hours=12)
 _DAY = timedelta(days=1)
@@ -88,10 +92,12 @@ def slots(history: Sequence[Schedule], *, start: datetime, end: datetime) -> lis
 def next_slot(history: Sequence[Schedule], *, after: datetime) -> Slot | None:
     """The first slot due after the given instant, if the schedule goes on as it is.
 
-    A fortnight is enough: a weekly slot may fall on a date that its zone skips, but not two.
+    A fortnight is enough, counted from the last change: a weekly slot may fall on a date that its
+    zone skips, but not two.
     """
-    found = slots(history, start=after, end=after + timedelta(days=15))
-    return found[0] if found else None
+    begin = max([after, *(schedule.since for schedule in history[-1:])])
+    coming = _walk(history, after, begin + timedelta(days=15))
+    return next((slot for slot in coming if slot.due_at > after), None)
 
 
 def _calm_start(history: Sequence[Schedule], start: datetime) -> datetime:
@@ -196,6 +202,16 @@ def parse_frequency(text: str, *, weekday: int) -> tuple[Frequency, int | None]:
 def spell_frequency(frequency: Frequency, weekday: int | None) -> str:
     """A frequency as `parse_frequency` reads it."""
     return str(frequency) if weekday is None else f"{frequency} {DAYS[weekday]}"
+
+
+@cache
+def known_zone(name: str) -> str:
+    """The name of a stored zone, or UTC where this machine's tables no longer have it."""
+    try:
+        return check_zone(name)
+    except ScheduleError as error:
+        log.error("%s Its digests are due by UTC until it is changed.", error)
+        return "UTC"
 
 
 def check_zone(name: str) -> str:

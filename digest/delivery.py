@@ -11,7 +11,6 @@ error that leaves its state in doubt. What a caller must know is told apart exac
 
 from __future__ import annotations
 
-import asyncio
 import re
 import ssl
 from dataclasses import dataclass
@@ -19,7 +18,6 @@ from types import TracebackType
 from typing import Self
 
 import aiosmtplib
-from aiosmtplib.protocol import SMTPProtocol
 
 from digest.errors import DeliveryError
 from digest.models import Message, Receipt
@@ -27,6 +25,11 @@ from digest.models import Message, Receipt
 # RFC 5321 section 4.5.3.2.6: wait ten minutes for the answer to the final dot.
 FINAL_TIMEOUT = 600.0
 _ENHANCED = re.compile(r"^([245]\.\d{1,3}\.\d{1,3})\b")
+# RFC 5321 section 3.8: 421 closes the channel; RFC 4954 section 6: the login is missing or no good.
+# None of these says anything of the recipient.
+_OURS = {421, 530, 534, 535, 538}
+_BREAKING = re.compile(r"[\s<>\x00-\x1f\x7f]")
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,9 +76,14 @@ class Connection:
     ) -> None:
         await self.close()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the server was reached and has not gone since, as far as is known."""
+        return self._client is not None and self._client.is_connected
+
     async def open(self) -> None:
         """Connect, secure and log in, unless that is done; DeliveryError(host=True)."""
-        if self._client is not None and self._client.is_connected:
+        if self.is_open:
             if self._carried < self._server.messages:
                 return
             await self.close()
@@ -92,13 +100,15 @@ class Connection:
         )
         try:
             await client.connect()
+            # What the server can do is known only now, or, after STARTTLS, anew.
+            await client._ehlo_or_helo_if_needed()
         except aiosmtplib.SMTPResponseException as error:
             client.close()
             raise DeliveryError(_line(error.message), code=error.code, host=True) from error
         except (aiosmtplib.SMTPException, OSError, ValueError) as error:
             client.close()
             raise DeliveryError(
-                f"{server.name} cannot be reached: {_line(str(error))}", host=True
+                f"{server.name} cannot be used: {_why(error)}", host=True
             ) from error
         self._client, self._carried = client, 0
 
@@ -110,68 +120,109 @@ class Connection:
         try:
             await client.quit(timeout=5)
         except (aiosmtplib.SMTPException, OSError):
+            pass
+        finally:
             client.close()
 
     async def send(self, message: Message) -> Receipt:
-        """Hand over one message; DeliveryError says what went wrong and whose fault it is."""
+        """Hand over one message; DeliveryError says what went wrong and whose fault it is.
+
+        The recipient's address is taken out of the server's words.
+        """
+        # RFC 5321 section 2.3.8: CR and LF stand together, and at the end of every line.
+        content = b"\r\n".join([*message.content.splitlines(), b""])
         await self.open()
-        client = self._client
-        assert client is not None
         try:
-            receipt = await self._transact(client, message)
+            try:
+                await self._mail(message, content)
+            except DeliveryError as error:
+                if not (error.host and self._carried):
+                    raise
+                # Servers end connections that idled or carried enough; a new one tells more.
+                self._drop()
+                await self.open()
+                await self._mail(message, content)
+            self._carried += 1
+            await self._ask(message, b"RCPT TO:" + _path(message.recipient))
+            await self._ask(message, b"DATA", wanted=3)
+            return await self._hand_over(message, content)
         except DeliveryError as error:
             if error.host or error.unknown:
                 self._drop()
             else:
-                await self._reset(client)
+                await self._reset()
             raise
-        except asyncio.CancelledError:
+        except BaseException:
             self._drop()
             raise
-        self._carried += 1
-        return receipt
 
-    async def _transact(self, client: aiosmtplib.SMTP, message: Message) -> Receipt:
+    async def _mail(self, message: Message, content: bytes) -> None:
+        client = self._client
+        assert client is not None
+        options = []
+        if client.supports_extension("size"):
+            options.append(b"SIZE=%d" % len(content))
+        if not content.isascii() and client.supports_extension("8bitmime"):
+            options.append(b"BODY=8BITMIME")
+        headers = content.partition(b"\r\n\r\n")[0]
+        if not (message.recipient.isascii() and message.sender.isascii() and headers.isascii()):
+            if not client.supports_extension("smtputf8"):
+                raise DeliveryError(
+                    "5.6.7 The mail server cannot carry addresses with other than ASCII letters"
+                    " (no SMTPUTF8)",
+                    permanent=True,
+                    host=message.recipient.isascii(),  # then it is the sender's own address
+                )
+            options.append(b"SMTPUTF8")
+        await self._ask(message, b"MAIL FROM:" + _path(message.sender), *options)
+
+    async def _ask(self, message: Message, *words: bytes, wanted: int = 2) -> None:
+        """One command of the envelope; DeliveryError unless the answer begins with `wanted`.
+
+        RFC 5321 section 4.3.2: a code that a client does not know means what its first digit means.
+        """
+        assert self._client is not None
         try:
-            options = ["BODY=8BITMIME"] if client.supports_extension("8bitmime") else []
-            if client.supports_extension("size"):
-                options.append(f"SIZE={len(message.content)}")
-            encoding = "ascii"
-            if not (message.recipient.isascii() and message.sender.isascii()):
-                if not client.supports_extension("smtputf8"):
-                    raise DeliveryError(
-                        "5.6.7 The mail server cannot carry addresses with other than ASCII"
-                        " letters (no SMTPUTF8)",
-                        code=553,
-                        permanent=True,
-                    )
-                options.append("SMTPUTF8")
-                encoding = "utf-8"
-            await client.mail(message.sender, options=options, encoding=encoding)
-            await client.rcpt(message.recipient, encoding=encoding)
-            start = await client.execute_command(b"DATA")
+            answer = await self._client.execute_command(*words)
         except aiosmtplib.SMTPResponseException as error:
-            raise _refusal(error.code, error.message) from error
+            raise _refusal(error.code, error.message, message) from error
         except (aiosmtplib.SMTPException, OSError) as error:
             raise DeliveryError(_line(str(error)), host=True) from error
-        if start.code != aiosmtplib.SMTPStatus.start_input:
-            raise _refusal(start.code, start.message)
-        assert client.protocol is not None
+        if answer.code // 100 != wanted:
+            at_rcpt = words[0].startswith(b"RCPT")
+            raise _refusal(answer.code, answer.message, message, at_rcpt=at_rcpt)
+
+    async def _hand_over(self, message: Message, content: bytes) -> Receipt:
+        """Write the content after the server's 354 and read the answer.
+
+        aiosmtplib's own `data` does both steps in one and raises the same for a loss before and
+        after the 354. Only after it may the message have arrived.
+        """
+        assert self._client is not None
+        protocol = self._client.protocol
+        if protocol is None or not protocol.is_connected:
+            raise DeliveryError("The connection was lost before the message", host=True)
+        stuffed = (b"\r\n" + content).replace(b"\r\n.", b"\r\n..")[2:]
+        protocol._response_pending = True
+        protocol.write(stuffed + b".\r\n")
         try:
-            answer = await _hand_over(
-                client.protocol, message.content, patience=self._server.final_timeout
-            )
+            answer = await protocol.read_response(timeout=self._server.final_timeout)
         except (aiosmtplib.SMTPException, OSError) as error:
             raise DeliveryError(
                 f"The connection was lost after the message: {_line(str(error))}", unknown=True
             ) from error
-        if answer.code != aiosmtplib.SMTPStatus.completed:
-            raise _refusal(answer.code, answer.message)
-        return Receipt(code=answer.code, text=_line(answer.message), relay=self._server.name)
+        text = _line(answer.message, message.recipient)
+        if answer.code // 100 in (4, 5):
+            raise _refusal(answer.code, text, message)
+        if answer.code // 100 != 2:
+            raise DeliveryError(text, code=answer.code, unknown=True)
+        return Receipt(code=answer.code, text=text, relay=self._server.name)
 
-    async def _reset(self, client: aiosmtplib.SMTP) -> None:
+    async def _reset(self) -> None:
+        if self._client is None:
+            return
         try:
-            await client.rset()
+            await self._client.rset()
         except (aiosmtplib.SMTPException, OSError):
             self._drop()
 
@@ -181,31 +232,35 @@ class Connection:
             self._client = None
 
 
-async def _hand_over(
-    protocol: SMTPProtocol, content: bytes, *, patience: float
-) -> aiosmtplib.SMTPResponse:
-    """Write the content after the server's 354 and read the answer.
-
-    aiosmtplib's own `data` does both steps in one and raises the same for a loss before and after
-    the 354. Only after it may the message have arrived.
-    """
-    stuffed = re.sub(rb"(?m)^\.", b"..", content)
-    end = b".\r\n" if stuffed.endswith(b"\r\n") else b"\r\n.\r\n"
-    protocol._response_pending = True
-    protocol.write(stuffed + end)
-    return await protocol.read_response(timeout=patience)
+def _path(address: str) -> bytes:
+    """An address as a command holds it (RFC 5321 section 4.1.2); never one that ends it early."""
+    try:
+        if _BREAKING.search(address):
+            raise ValueError(address)
+        return b"<%b>" % address.encode()
+    except ValueError as error:
+        raise DeliveryError("5.1.3 This is no address", permanent=True) from error
 
 
-def _refusal(code: int, text: str) -> DeliveryError:
+def _refusal(code: int, text: str, message: Message, *, at_rcpt: bool = False) -> DeliveryError:
     return DeliveryError(
-        _line(text),
+        _line(text, message.recipient),
         code=code,
         # RFC 5321 section 4.5.3.1.10: 552 to RCPT means "too many", and is to be read as 452.
-        permanent=500 <= code < 600,
-        # RFC 5321 section 3.8: 421 closes the channel; it says nothing of the recipient.
-        host=code == 421 or not 400 <= code < 600,
+        permanent=code // 100 == 5 and not (code == 552 and at_rcpt),
+        host=code in _OURS or code // 100 not in (4, 5),
     )
 
 
-def _line(text: str) -> str:
-    return " ".join(text.split())[:500] or "no words"
+def _why(error: Exception) -> str:
+    for cause in (error, error.__cause__):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"its certificate is not to be trusted: {cause.verify_message}"
+    return _line(str(error))
+
+
+def _line(text: str, recipient: str = "") -> str:
+    """A server's words on one line that every database takes, and without the recipient."""
+    if recipient:
+        text = re.sub(re.escape(recipient), "<recipient>", text, flags=re.IGNORECASE)
+    return " ".join(_UNPRINTABLE.sub(" ", text).split())[:500] or "no words"

@@ -9,8 +9,14 @@ from datetime import UTC, datetime
 
 # What every LogRecord has; anything else came in by `extra`.
 _USUAL = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-# Loggers of libraries that say at INFO what belongs to DEBUG, some of it with addresses.
-_QUIET = ("alembic", "apscheduler", "httpx", "httpcore", "mail", "mail.log", "CSSUTILS", "uvicorn")
+# Libraries that say at INFO what belongs to DEBUG, some of it with addresses or whole URLs.
+_QUIET = {
+    **dict.fromkeys(
+        ("alembic", "httpx", "httpcore", "mail", "CSSUTILS", "uvicorn"), logging.WARNING
+    ),
+    # It warns each time that a long delivery is still at work when the next one is due.
+    "apscheduler": logging.ERROR,
+}
 
 
 def configure(level: str, format: str) -> None:  # noqa: A002 - what the setting is called
@@ -18,8 +24,8 @@ def configure(level: str, format: str) -> None:  # noqa: A002 - what the setting
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Json() if format == "json" else _Human())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    for name in _QUIET:
-        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
+    for name, least in _QUIET.items():
+        logging.getLogger(name).setLevel(max(least, logging.getLogger().level))
 
 
 def _extra(record: logging.LogRecord) -> dict[str, object]:

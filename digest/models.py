@@ -277,7 +277,7 @@ class Site:
     reply_to: str = ""
     postal_address: str = ""
     imprint_url: str = ""
-    sample: bool = False  # the papers are invented, and the mail says so
+    sample: bool = False  # some of the papers are invented, and the mail says so
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

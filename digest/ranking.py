@@ -12,8 +12,8 @@ which a quiet day's minimum is compared with: what is new to somebody does not l
 
 A percentile makes sources comparable, so that one with thousands of votes cannot drown another.
 A source that counts nothing gives everything the neutral 0.5; where a paper stands in several
-cells, the best one that counts votes is taken. Votes are compressed by the logarithm, as Hacker
-News does by a power: half of the papers of a day have at most six, the best a hundred.
+cells, the best one that counts something is taken. Counts are compressed by the logarithm, as
+Hacker News does by a power: half of the papers of a day have at most six votes, the best a hundred.
 
 topic (0..1) is the strength of the best match among the topics that the reader follows, plus 0.1
 for each further one.
@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -56,7 +56,7 @@ class Candidate:
     votes: int
     gain: int  # votes gained within the window of the signals
     matches: Mapping[str, Match]  # by topic slug
-    most_votes: bool = False  # of the day on which it was listed
+    leads: bool = False  # alone with the most votes of the day on which it was listed
 
 
 def popularity(signals: Mapping[int, Sequence[Signal]]) -> dict[int, float]:
@@ -91,16 +91,17 @@ def assess(
     signals: Mapping[int, Sequence[Signal]],
     *,
     matches: Mapping[int, Mapping[str, Match]],
+    leaders: Collection[int],
     weights: Weights,
     now: datetime,
     fresh: bool = True,
 ) -> list[Candidate]:
-    """Make candidates of papers: everything about them that is the same for all readers."""
+    """Make candidates of papers: everything about them that is the same for all readers.
+
+    `signals` may hold more papers than are candidates: those that they are compared with.
+    """
     popular = popularity(signals)
-    votes = {paper.id: _count(signals, paper.id) for paper in papers}
-    days = {paper.id: (paper.listed_at or now).date() for paper in papers}
-    best = Counter((days[paper_id], value) for paper_id, (value, _) in votes.items())
-    top = {day: max(value for found, value in best if found == day) for day in set(days.values())}
+    votes = {paper.id: _count(signals.get(paper.id, ())) for paper in papers}
     return [
         Candidate(
             paper=paper,
@@ -109,23 +110,17 @@ def assess(
             votes=votes[paper.id][0],
             gain=votes[paper.id][1],
             matches=matches.get(paper.id, {}),
-            most_votes=_leads(votes[paper.id][0], days[paper.id], top, best),
+            leads=paper.id in leaders,
         )
         for paper in papers
     ]
 
 
-def _leads(
-    value: int, day: date, top: Mapping[date, int], best: Mapping[tuple[date, int], int]
-) -> bool:
-    """Whether it has the most votes of its day, alone and more than one."""
-    return value > 1 and value == top[day] and best[day, value] == 1
-
-
-def _count(signals: Mapping[int, Sequence[Signal]], paper_id: int) -> tuple[int, int]:
-    votes = [signal for signal in signals.get(paper_id, ()) if signal.name == "upvotes"]
-    best = max(votes, key=lambda signal: signal.value, default=None)
-    return (best.value, max(best.gain, 0)) if best else (0, 0)
+def _count(signals: Sequence[Signal]) -> tuple[int, int]:
+    """The most votes that any source counts, and what they gained."""
+    votes = [(signal.value, signal.gain) for signal in signals if signal.name == "upvotes"]
+    value, gain = max(votes, default=(0, 0))
+    return value, max(gain, 0)
 
 
 def topic_score(strengths: Iterable[float]) -> float:
@@ -153,9 +148,9 @@ def _blend(
     trend = candidate.popularity * freshness
     if not topics:
         return trend
-    strengths = [match.strength for slug, match in candidate.matches.items() if slug in topics]
-    total = weights.trend + weights.topic
-    return (weights.trend * trend + weights.topic * topic_score(strengths)) / total
+    matches = candidate.matches
+    topic = topic_score(matches[slug].strength for slug in topics if slug in matches)
+    return (weights.trend * trend + weights.topic * topic) / (weights.trend + weights.topic)
 
 
 def rank(

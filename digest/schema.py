@@ -165,8 +165,7 @@ record = Table(
 signal = Table(
     "signal",
     metadata,
-    Column("paper_id", Id, ForeignKey("paper.id"), primary_key=True),
-    Column("source", String(200), primary_key=True),
+    Column("record_id", Id, ForeignKey("record.id"), primary_key=True),
     Column("name", String(20), primary_key=True),
     Column("seen_at", Instant, primary_key=True),
     Column("value", Integer, nullable=False),
@@ -180,9 +179,9 @@ merge = Table(
     Column("kept_id", Id, ForeignKey("paper.id"), nullable=False, index=True),
     Column("merged_id", Id, ForeignKey("paper.id"), nullable=False, index=True),
     Column("reason", Text, nullable=False),
-    Column(
-        "moved", Json, nullable=False
-    ),  # {"papers": [], "records": [], "identifiers": [[kind, value]]}
+    # {"ours": [], "papers": [], "records": [], "identifiers": [[kind, value]]}: what `kept` had
+    # taken in before, and what came from `merged`.
+    Column("moved", Json, nullable=False),
     Column("merged_at", Instant, nullable=False),
     Column("undone_at", Instant),
 )

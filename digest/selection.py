@@ -8,11 +8,12 @@ is short, or there is none and the reason is stored.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import islice
 
-from digest.models import Choice, Frequency, Item, Reason
+from digest.models import Frequency, Item, Reason
 from digest.ranking import Candidate, Weights, merit, rank
 
 # What was stored while the last digest was being planned may carry an earlier time than it.
@@ -52,46 +53,45 @@ def window(
     return Window(start=start, risers=min(start, now - rules.lookback))
 
 
+def shortlist(
+    candidates: Iterable[Candidate], topics: Collection[str], *, rules: Rules, weights: Weights
+) -> list[tuple[float, Candidate]]:
+    """What is good enough for those who follow these topics, with its score, best first."""
+    good = (one for one in candidates if merit(one, topics, weights=weights) >= rules.min_score)
+    return rank(good, topics, weights=weights)
+
+
 def choose(
-    candidates: Sequence[Candidate],
+    ranked: Iterable[tuple[float, Candidate]],
     *,
     topics: Collection[str],
     had: Collection[int],
     window: Window,
     max_papers: int,
     rules: Rules,
-    weights: Weights,
-) -> Choice:
-    """The best papers for somebody, at most `max_papers`; an empty choice says `quiet`."""
-    open_ = [candidate for candidate in candidates if candidate.paper.id not in had]
-    new = [candidate for candidate in open_ if _since(candidate, window.start)]
-    rising = [
-        candidate
-        for candidate in open_
-        if not _since(candidate, window.start)
-        and _since(candidate, window.risers)
-        and candidate.gain >= rules.rise
-    ]
-    good = [
-        candidate
-        for candidate in (*new, *rising)
-        if merit(candidate, topics, weights=weights) >= rules.min_score
-    ]
-    items = tuple(
+) -> tuple[Item, ...]:
+    """The best of a shortlist for somebody who had these papers, at most `max_papers`."""
+    open_ = (
+        (value, candidate)
+        for value, candidate in ranked
+        if candidate.paper.id not in had and _is_news(candidate, window=window, rise=rules.rise)
+    )
+    return tuple(
         Item(
             paper_id=candidate.paper.id,
             score=value,
             reasons=_reasons(candidate, topics, rise=rules.rise),
             card=place < rules.cards,
         )
-        for place, (value, candidate) in enumerate(rank(good, topics, weights=weights)[:max_papers])
+        for place, (value, candidate) in enumerate(islice(open_, max_papers))
     )
-    return Choice(items=items, candidates=len(new), reason="" if items else "quiet")
 
 
-def _since(candidate: Candidate, start: datetime) -> bool:
+def _is_news(candidate: Candidate, *, window: Window, rise: int) -> bool:
     fresh = candidate.paper.fresh_at
-    return fresh is not None and fresh > start
+    if fresh is None or fresh <= window.risers:
+        return False
+    return fresh > window.start or candidate.gain >= rise
 
 
 def _reasons(candidate: Candidate, topics: Collection[str], *, rise: int) -> tuple[Reason, ...]:
@@ -102,7 +102,7 @@ def _reasons(candidate: Candidate, topics: Collection[str], *, rise: int) -> tup
     )
     if followed:
         found.append(Reason(kind="topic", args=tuple(followed)))
-    if candidate.most_votes:
+    if candidate.leads:
         found.append(Reason(kind="most_votes"))
     if candidate.gain >= rise:
         found.append(Reason(kind="rising", args=(candidate.gain,)))

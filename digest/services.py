@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -15,9 +16,9 @@ from digest.errors import SettingsError
 from digest.inbox import Inbox
 from digest.message import build as build_message
 from digest.models import Message, Newcomer, Site, Subscriber, Wishes
-from digest.pipeline.collecting import collect
+from digest.pipeline.collecting import Limits, collect
 from digest.pipeline.delivering import Postman
-from digest.pipeline.planning import Plan, Planned, plan
+from digest.pipeline.planning import Plan, Planned, heal, plan
 from digest.pipeline.reporting import Report, report
 from digest.ranking import Weights
 from digest.rendering import Renderer, compose
@@ -54,10 +55,13 @@ class Services:
     plan: Plan
     sources: Sequence[Source]
     clock: Callable[[], datetime] = field(default=real_clock)
+    stopping: threading.Event = field(default_factory=threading.Event)  # reading ends at once
 
     @property
     def locks(self) -> Path:
-        return self.settings.data_dir / "locks"
+        """Where SQLite's locks lie: beside it, so that all who open it see them."""
+        sqlite = self.engine.dialect.name == "sqlite" and self.engine.url.database
+        return (Path(sqlite).parent if sqlite else self.settings.data_dir) / "locks"
 
     @property
     def inbox(self) -> Path | None:
@@ -70,10 +74,14 @@ class Services:
             self.engine,
             self.sources,
             client=self._client,
-            lookback=self.plan.rules.lookback,
-            longest=self.plan.rules.longest,
+            limits=Limits(
+                lookback=self.plan.rules.lookback,
+                longest=self.plan.rules.longest,
+                budget=self.settings.fetch_budget,
+            ),
             locks=self.locks,
             clock=self.clock,
+            stopping=self.stopping,
         )
 
     def _client(self) -> Client:
@@ -98,10 +106,11 @@ class Services:
         return last is None or self.clock() - last > timedelta(hours=1)
 
     def clean_up(self) -> dict[str, int]:
-        """Forget what is older than the retention; how much of each."""
+        """Forget what is older than the retention, heal what planning relies on; how much."""
         before = self.clock() - timedelta(days=self.settings.retention_days)
         with writing(self.engine) as connection:
-            return runs.forget(connection, before=before)
+            forgotten = runs.forget(connection, before=before)
+        return {**forgotten, "healed": heal(self.engine)}
 
     def report(self, span: timedelta) -> Report:
         """The state of the house for the slots due within `span`."""

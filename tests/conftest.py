@@ -7,13 +7,17 @@ from pathlib import Path
 import pytest
 
 from tests.databases import database_url, engine, postgres_url, sqlite_url
+from tests.desk import at_eight, desk, each_desk
 from tests.house import house
 from tests.replay import replay, replay_server
 from tests.sink import certificate, sink
 
 __all__ = [
+    "at_eight",
     "certificate",
     "database_url",
+    "desk",
+    "each_desk",
     "engine",
     "house",
     "postgres_url",

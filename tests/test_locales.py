@@ -122,8 +122,8 @@ def test_every_word_of_the_mail_is_collected() -> None:
     assert {
         "Unsubscribe",
         "Who runs this",
-        "Change topics, hour or length",
-        "Invented sample papers, for trying out",
+        "Your settings",
+        "Papers that link to example.org are invented, for trying out.",
         "Also today",
         "%(count)s papers for you, out of %(candidates)s new ones.",
         "most votes of its day",

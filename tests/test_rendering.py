@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from digest.errors import TemplateError
+from digest.locales import language
 from digest.models import Mark, Part, Reason
 from digest.rendering import BUDGET, Entry, Renderer, compose, fit
+from digest.rendering.card import LONGEST_SUMMARY, organisation, summary, view
 from tests import mails
 
 
@@ -48,7 +50,7 @@ def test_a_card_shows_the_paper(renderer: Renderer) -> None:
         "Ada Lovelace, Kurt Gödel, Emmy Noether and 2 more · Example University",
         "Example University · Example Conference 2026",
         "A study of agents that read slowly and remember more.",
-        "Topic: agents · 72 votes, 12 new",
+        "Topic: agents · 12 new votes",
         "Hugging Face 2 comments",
         "Code 1,234 stars",
     ):
@@ -60,12 +62,12 @@ def test_a_card_in_text_is_written_for_reading(renderer: Renderer) -> None:
     [part] = renderer.cards([mails.entry()], locale="en")
     assert part.text.decode().split("\n") == [
         "Invented Work 1: Agents that Read Slowly",
-        "99 votes · Ada Lovelace, Kurt Gödel, Emmy Noether and 2 more ·",
-        "Example University · Example Conference 2026",
+        "99\u00a0votes\u00a0· Ada Lovelace, Kurt Gödel, Emmy Noether and 2\u00a0more\u00a0·",
+        "Example University\u00a0· Example Conference\u00a02026",
         "",
         "A study of agents that read slowly and remember more.",
         "",
-        "Topic: agents · 72 votes, 12 new",
+        "Topic: agents\u00a0· 12 new votes",
         "https://papers.example.org/1",
         "PDF: https://papers.example.org/1.pdf",
         "HTML: https://papers.example.org/1.html",
@@ -89,12 +91,12 @@ def test_without_a_summary_the_claim_stands_and_its_marks_move_along(renderer: R
     [part] = renderer.cards([mails.entry(summary="")], locale="en")
     text = part.html.decode()
     assert "We propose <strong" in text
-    assert ">agents</strong> that read slowly.</p>" in text
+    assert ">agents</strong> that read slowly. They win.</p>" in text
     assert "Reading is slow" not in text
 
 
 def test_marks_outside_what_is_shown_mark_nothing(renderer: Renderer) -> None:
-    shown = mails.entry(title="Plain", summary="", abstract="We propose rest. Agents tire.")
+    shown = mails.entry(title="Plain", summary="", abstract="Agents tire. We propose rest.")
     [part] = renderer.cards([shown], locale="en")
     assert b"<strong" not in part.html
 
@@ -103,7 +105,7 @@ def test_a_line_has_title_and_votes_alone(renderer: Renderer) -> None:
     [part] = renderer.cards([mails.entry(7, card=False)], locale="en")
     line = mails.document(f"<table>{part.html.decode()}</table>")
     words = " ".join(line.text_content().split())
-    assert words == "93 votes Invented Work 7: Agents that Read Slowly"
+    assert words == "93votes Invented Work 7: Agents that Read Slowly"
     assert part.text.decode().split("\n") == [
         "Invented Work 7: Agents that Read Slowly",
         "93 votes",
@@ -247,8 +249,8 @@ def test_sample_papers_are_labelled(renderer: Renderer) -> None:
     for plain, labelled in zip(
         mails.mail(renderer, mails.entries()), mails.mail(sample, mails.entries()), strict=True
     ):
-        assert "Invented sample papers, for trying out" in labelled
-        assert "Invented sample papers" not in plain
+        assert "Papers that link to example.org are invented, for trying out." in labelled
+        assert "invented, for trying out" not in plain
 
 
 def test_a_place_without_words_is_refused(renderer: Renderer) -> None:
@@ -301,7 +303,7 @@ def test_a_recorded_day(renderer: Renderer, shared_data: Path) -> None:
     html, text = mails.mail(renderer, chosen)
     assert len(html.encode()) < 40_000
     assert all(len(line) <= 72 for line in text.split("\n") if "://" not in line)
-    titles = [heading.text_content() for heading in mails.document(html).iter("h2")]
+    titles = [" ".join(h.text_content().split()) for h in mails.document(html).iter("h2")]
     assert titles == [*(item.paper.title for item in chosen[:7]), "Also today"]
 
 
@@ -350,4 +352,76 @@ def test_marks_may_overlap_and_lie_outside(renderer: Renderer) -> None:
     )
     [part] = renderer.cards([replace(mails.entry(), marks=marks)], locale="en")
     card = mails.document(f"<table>{part.html.decode()}</table>")
-    assert [strong.text for strong in card.iter("strong")] == ["Invented", "ead Slowly"]
+    assert [strong.text for strong in card.iter("strong")] == ["Invented", "ead\u00a0Slowly"]
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("alibaba-inc", "Alibaba Inc"),
+        ("math-ai", "Math AI"),
+        (
+            "university of science and technology  of china",
+            "University of Science and Technology of China",
+        ),
+        ("mlpc-ucsd", "MLPC UCSD"),
+        ("NVIDIA", "NVIDIA"),
+        ("inclusionAI", "inclusionAI"),
+        ("upstage", "upstage"),
+        ("MeiGen-AI", "MeiGen-AI"),
+        ("Shanghai Jiaotong University 1(NOT OFFICIAL)", ""),
+        ("", ""),
+    ],
+)
+def test_an_organisation_is_named_as_people_write_it(name: str, shown: str) -> None:
+    assert organisation(name) == shown
+
+
+@pytest.mark.parametrize(
+    ("categories", "upvotes", "tag"),
+    [
+        (("cs.AI", "cs.LG"), 0, "cs.AI"),
+        (("cs.AI",), 12, ""),  # the votes stand there
+        (("quant-ph",), 0, "quant-ph"),
+        (("physics.optics",), 0, "physics"),
+        (("a blog's endless category",), 0, ""),
+        ((), 0, ""),
+    ],
+)
+def test_without_votes_the_category_stands_in_their_place(
+    categories: tuple[str, ...], upvotes: int, tag: str
+) -> None:
+    about = mails.paper(categories=categories, signals={"upvotes": upvotes})
+    assert view(Entry(paper=about), language=language("en"))["tag"] == tag
+
+
+def test_a_claim_that_only_points_on_brings_what_it_points_at() -> None:
+    abstract = "Reading is slow. This paper closes that gap. We give agents glasses. They win."
+    shown = summary(mails.entry(summary="", abstract=abstract))
+    assert "".join(text for text, _ in shown) == (
+        "This paper closes that gap. We give agents glasses. They win."
+    )
+    assert [text for text, marked in shown if marked] == ["agents"]
+
+
+def test_a_long_text_is_shortened_with_its_marks() -> None:
+    abstract = "We show that agents read slowly and " + "carefully " * 100 + "agents again."
+    shown = summary(mails.entry(summary="", abstract=abstract))
+    whole = "".join(text for text, _ in shown)
+    assert len(whole) <= LONGEST_SUMMARY
+    assert whole.endswith(" carefully…")
+    assert [text for text, marked in shown if marked] == ["agents"]
+
+
+def test_no_link_stands_twice() -> None:
+    links = {"huggingface": "https://hub.example.org/1", "project": "https://hub.example.org/1"}
+    found = view(mails.entry(links=links), language=language("en"))["links"]
+    assert [link["label"] for link in found] == ["arXiv", "Hugging Face", "Code"]
+
+
+def test_a_title_ends_in_no_lonely_word(renderer: Renderer) -> None:
+    entry = mails.entry(title="Skills for General Visual Agents")
+    [part] = renderer.cards([entry], locale="en")
+    title = mails.document(f"<table>{part.html.decode()}</table>").find(".//h2")
+    assert title.text_content().strip() == "Skills for General Visual\u00a0Agents"
+    assert title.findtext(".//strong") == "Agents"

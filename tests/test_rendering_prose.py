@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from digest.models import Mark
-from digest.rendering.prose import one_line, plain, runs, shorten, web_url
+from digest.rendering.prose import glued, one_line, plain, runs, shorten, web_url
 
 MARKS = st.lists(
     st.builds(
@@ -46,7 +46,9 @@ def test_shortened_text_is_a_beginning(text: str, limit: int) -> None:
     ("text", "limit", "short"),
     [
         ("just fits", 9, "just fits"),
-        ("cut at a word", 9, "cut at a…"),
+        ("cut at a word", 9, "cut…"),
+        ("Lost in the Middle of the Road", 24, "Lost in the Middle…"),
+        ("One Title · Another Title", 13, "One Title…"),
         ("no dash — here", 11, "no dash…"),
         ("日本語の題名はとても長い", 6, "日本語の題…"),
         ("abcde\u0301fgh", 6, "abcd…"),  # the accent is not torn off
@@ -55,6 +57,22 @@ def test_shortened_text_is_a_beginning(text: str, limit: int) -> None:
 )
 def test_shorten(text: str, limit: int, short: str) -> None:
     assert shorten(text, limit) == short
+
+
+@pytest.mark.parametrize(
+    ("text", "together"),
+    [
+        ("Eight papers, out of 587 new ones.", "Eight papers, out of 587_new_ones."),
+        ("You subscribed on 3 March 2026.", "You subscribed on 3_March_2026."),
+        ("Watermarks in Large Language Models", "Watermarks in Large Language_Models"),
+        ("Characterisation of Superconductors", "Characterisation of_Superconductors"),
+        ("On Hyperparameter Superconductivity", "On Hyperparameter Superconductivity"),
+        ("Alone", "Alone"),
+        ("", ""),
+    ],
+)
+def test_what_stays_together(text: str, together: str) -> None:
+    assert glued(text).replace("\u00a0", "_") == together
 
 
 @pytest.mark.parametrize(
@@ -71,6 +89,7 @@ def test_shorten(text: str, limit: int, short: str) -> None:
         ("https://[", False),
         ("https://example.org/\nx", False),
         ("https://example.org/a b", False),
+        ('https://example.org/"><b>', False),
         ("https://example.org/" + "x" * 3000, False),
         ("", False),
     ],

@@ -176,7 +176,9 @@ def test_a_day_is_utc(web: Running) -> None:
 def test_sample_data_is_labelled_on_every_page(tmp_path: Path) -> None:
     with serving(tmp_path, site=sample()) as web:
         for path in ("/", "/inbox/", "/no/such/page"):
-            assert "These papers are invented." in words(web.get(path))
+            assert "Papers that link to example.org are invented, for trying out." in words(
+                web.get(path)
+            )
 
 
 def test_real_data_has_no_label(web: Running) -> None:

@@ -6,14 +6,15 @@ anew each time, addresses are under example.org, and no mail server but the embe
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from queue import Empty, Queue
 
 import httpx
 
@@ -23,7 +24,7 @@ from digest.inbox import messages
 from digest.logs import configure
 from digest.models import Newcomer, Schedule, State, Wishes
 from digest.sample import SUBSCRIBERS, TOPICS, SampleSource, SourceKind
-from digest.services import Services, build, with_sources
+from digest.services import Services, build, real_clock, with_sources
 from digest.settings import Settings
 from digest.sources import Source
 from digest.storage import subscribers, topics
@@ -37,22 +38,31 @@ BEFORE = timedelta(hours=12)  # the sample is read as it was then, too: votes th
 FOLDER = Path("var/demo")
 
 
-def run_demo(*, serve: bool) -> int:
-    """Run the main job once and say what to look at; the exit code."""
+def run_demo(
+    *,
+    serve: bool,
+    folder: Path = FOLDER,
+    clock: Callable[[], datetime] = real_clock,
+    reachable: Callable[[Mapping[str, str]], set[str]] | None = None,
+) -> int:
+    """Run the main job once and say what to look at; the exit code.
+
+    `folder` is emptied first; `reachable` tells which of the providers' URLs answer.
+    """
     configure("error", "human")
     listener = listen("127.0.0.1", PORT, search=True)
     port = listener.getsockname()[1]
-    if port != PORT:
+    if serve and port != PORT:
         say(f"Port {PORT} is taken; the page is on port {port}.")
-    shutil.rmtree(FOLDER, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
     settings = Settings(
         base_url=f"http://127.0.0.1:{port}",
-        data_dir=FOLDER,
+        data_dir=folder,
         tagline="The morning's papers, ranked for you",
         lookback_hours=168,
         postal_address="Example Lab, 1 Example Street, 12345 Example Town",
     )
-    services = _services(settings)
+    services = _services(settings, clock=clock, reachable=reachable or find_reachable)
     now = services.clock()
     _populate(services, now=now)
     ok = _run(services, now=now)
@@ -69,13 +79,16 @@ def run_demo(*, serve: bool) -> int:
     return 0 if ok else 1
 
 
-def _services(settings: Settings) -> Services:
+def _services(
+    settings: Settings,
+    *,
+    clock: Callable[[], datetime],
+    reachable: Callable[[Mapping[str, str]], set[str]],
+) -> Services:
     """Services that read what can be reached, and an invented sample in the place of the rest."""
     say("Looking for Hugging Face and arXiv ...")
-    reached = asyncio.run(
-        _reached({"huggingface": settings.hf_url, "arxiv": settings.arxiv_rss_url})
-    )
-    live = build(settings)
+    reached = reachable({"huggingface": settings.hf_url, "arxiv": settings.arxiv_rss_url})
+    live = build(settings, clock=clock)
     kept: list[Source] = [source for source in live.sources if source.name in reached]
     missing = [source.name for source in live.sources if source.name not in reached]
     for name in missing:
@@ -92,20 +105,29 @@ def _services(settings: Settings) -> Services:
     )
 
 
-async def _reached(urls: Mapping[str, str]) -> set[str]:
-    """The names of those that answer at all, all asked at once."""
+def find_reachable(urls: Mapping[str, str]) -> set[str]:
+    """The names of those that answer within PATIENCE, all asked at once.
 
-    async def ask(client: httpx.AsyncClient, name: str, url: str) -> str | None:
+    In threads that nobody waits for: looking up a name cannot be cut short.
+    """
+    answered: Queue[str | None] = Queue()
+
+    def ask(name: str, url: str) -> None:
         try:
-            async with asyncio.timeout(PATIENCE):
-                await client.head(url)
-        except (httpx.HTTPError, TimeoutError):
-            return None
-        return name
+            with httpx.stream("GET", url, timeout=PATIENCE, follow_redirects=True) as answer:
+                # An API may have no page here; a proxy that lets nobody through says 403 or 5xx.
+                answered.put(name if answer.status_code in (200, 404) else None)
+        except httpx.HTTPError:
+            answered.put(None)
 
-    async with httpx.AsyncClient() as client:
-        answers = await asyncio.gather(*(ask(client, *pair) for pair in urls.items()))
-    return {name for name in answers if name}
+    deadline = time.monotonic() + PATIENCE
+    for pair in urls.items():
+        threading.Thread(target=ask, args=pair, daemon=True).start()
+    found: set[str | None] = set()
+    with suppress(Empty):
+        for _ in urls:
+            found.add(answered.get(timeout=max(0.0, deadline - time.monotonic())))
+    return {name for name in found if name}
 
 
 def _populate(services: Services, *, now: datetime) -> None:

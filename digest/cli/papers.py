@@ -11,7 +11,15 @@ from digest.cli.setup import AsJson, services
 
 app = typer.Typer(help="Look at one paper, or split what was merged.", no_args_is_help=True)
 
-PaperId = Annotated[int, typer.Argument(metavar="ID", help="The paper's number.")]
+PaperId = Annotated[
+    int,
+    typer.Argument(
+        metavar="ID",
+        min=1,
+        max=2**63 - 1,  # what a database's number holds
+        help="The paper's number; `digest topic test` shows it.",
+    ),
+]
 
 
 @app.command()
@@ -20,15 +28,18 @@ def show(paper_id: PaperId, *, as_json: AsJson = False) -> None:
     from digest.storage import papers
     from digest.storage.database import reading
 
-    with reading(services(quiet=True).engine) as connection:
+    with reading(services().engine) as connection:
         paper = papers.get(connection, paper_id)
         records = papers.records_of(connection, paper.id)
     if as_json:
         show_json({"paper": paper, "records": records})
         return
-    say(f"{paper.id}  {paper.title}")
-    say(f"  {', '.join(paper.authors)}")
-    say(f"  {paper.url}")
+    say(paper.title)
+    say(", ".join(paper.authors))
+    say(paper.url)
+    if paper.signals:
+        say(", ".join(f"{value:,} {name}" for name, value in sorted(paper.signals.items())))
+    say()
     show_table(
         ("Source", "Its id", "Kind", "Version", "Listed", "Title"),
         [
@@ -48,10 +59,10 @@ def show(paper_id: PaperId, *, as_json: AsJson = False) -> None:
 @app.command()
 def split(paper_id: PaperId) -> None:
     """Undo the newest merge that a paper was part of, and keep the two apart."""
-    from digest.storage import papers
+    from digest.storage import merges
     from digest.storage.database import writing
 
-    found = services(quiet=True)
+    found = services()
     with writing(found.engine) as connection:
-        other = papers.undo_merge(connection, paper_id, now=found.clock())
+        other = merges.undo_merge(connection, paper_id, now=found.clock())
     say(f"Papers {paper_id} and {other} are two again. Who had either gets neither anew.")

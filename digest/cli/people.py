@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from digest.cli.output import fail, say, show_json, show_table
+from digest.cli.output import count, fail, say, show_json, show_json_list, show_table
 from digest.cli.setup import AsJson, services
 from digest.errors import InputError
 
+if TYPE_CHECKING:
+    from digest.importing import Imported
+
 app = typer.Typer(help="Who gets a digest, when, and about what.", no_args_is_help=True)
 
-Address = Annotated[str, typer.Argument(help="The e-mail address.")]
+Address = Annotated[str, typer.Argument(metavar="ADDRESS", help="The mail address.")]
 
 
 @app.command()
@@ -36,7 +40,7 @@ def add(
     from digest.storage.database import reading, writing
     from digest.storage.subscribers import Answer
 
-    found = services(quiet=True)
+    found = services()
     row = Row(
         email=address,
         name=name,
@@ -65,37 +69,41 @@ def add(
 
 
 @app.command("list")
-def list_(*, as_json: AsJson = False) -> None:
-    """List everybody."""
+def list_(
+    limit: Annotated[int, typer.Option(min=1, help="How many to show.")] = 100,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """List who is subscribed, and who was; --json has all that is known of them."""
     from digest.cadence import spell_frequency
+    from digest.models import Status
     from digest.storage import subscribers
     from digest.storage.database import reading
 
-    with reading(services(quiet=True).engine) as connection:
-        people = list(subscribers.everyone(connection))
-    if as_json:
-        show_json(people)
-        return
+    with reading(services().engine) as connection:
+        everyone = subscribers.everyone(connection)
+        if as_json:
+            show_json_list(everyone)
+            return
+        people = list(islice(everyone, limit + 1))
     if not people:
         say("There is nobody yet. See: digest subscriber add --help")
         return
     show_table(
-        ("Address", "Name", "Zone", "Hour", "Frequency", "Papers", "Status", "Topics"),
+        ("Address", "Digest", "Topics"),
         [
             (
                 one.address,
-                one.name,
-                one.zone,
-                one.hour,
-                spell_frequency(one.frequency, one.weekday),
-                one.max_papers,
-                one.status,
+                f"{spell_frequency(one.frequency, one.weekday)} {one.hour:02}h {one.zone}"
+                if one.status is Status.ACTIVE
+                else one.status,
                 ", ".join(one.topics),
             )
-            for one in people
+            for one in people[:limit]
         ],
-        right=("Hour", "Papers"),
     )
+    if len(people) > limit:
+        say(f"These are the first {limit:,}. All: digest subscriber export")
 
 
 @app.command()
@@ -105,7 +113,7 @@ def remove(address: Address) -> None:
     from digest.storage.database import writing
     from digest.suppression import address_key
 
-    found = services(quiet=True)
+    found = services()
     with writing(found.engine) as connection:
         subscriber = subscribers.find(connection, address_key(address))
         if subscriber is None:
@@ -118,37 +126,49 @@ def remove(address: Address) -> None:
 
 @app.command("import")
 def import_(
-    file: Annotated[Path, typer.Argument(help="A CSV file in UTF-8; - for standard input.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A CSV file in UTF-8; - for standard input.")
+    ],
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Add everybody in a CSV file: email,name,timezone,hour,frequency,max_papers,topics.
+    """Add everybody in a CSV file.
 
-    Topics are separated by semicolons. Who is there stays as they are; who left is left alone.
+    Its first line: email,name,timezone,hour,frequency,max_papers,topics. Only email is needed;
+    topics are separated by semicolons. Who is there stays as they are; who left is left alone.
     """
     from digest.importing import import_csv
 
-    outcome = import_csv(services(quiet=True), file)
+    outcome = import_csv(services(), file)
     if as_json:
         show_json(outcome)
     else:
-        for bad in outcome.bad:
-            say(f"Line {bad.line}: {bad.reason}")
-        say(
-            f"Added {outcome.added}; there already {outcome.there}; left alone because they left"
-            f" {outcome.barred}; bad lines {outcome.bad_lines}."
-        )
+        _show_imported(outcome)
     if outcome.bad_lines:
-        fail(f"{outcome.bad_lines} lines were not taken; see above.", code=1)
+        fail(f"{count(outcome.bad_lines, 'line')} could not be taken.", code=1)
+
+
+def _show_imported(outcome: Imported) -> None:
+    for bad in outcome.bad:
+        say(f"Line {bad.line:,}: {bad.reason}")
+    if len(outcome.bad) < outcome.bad_lines:
+        say(f"... and {count(outcome.bad_lines - len(outcome.bad), 'more bad line')}.")
+    say(f"Added {count(outcome.added, 'subscriber')}.")
+    if outcome.there:
+        say(f"There already, and left as they are: {outcome.there:,}.")
+    if outcome.barred:
+        say(f"Left alone, because they left or mail to them failed for good: {outcome.barred:,}.")
 
 
 @app.command()
 def export(
-    file: Annotated[Path | None, typer.Argument(help="Where to write; else print.")] = None,
+    file: Annotated[
+        Path | None, typer.Argument(metavar="FILE", help="Where to write; else print.")
+    ] = None,
 ) -> None:
     """Write everybody who gets mail as a CSV file that `import` reads."""
     from digest.importing import export_csv
 
-    count = export_csv(services(quiet=True), file)
+    written = export_csv(services(), file)
     if file is not None:
-        say(f"Wrote {count} subscribers to {file}")
+        say(f"Wrote {count(written, 'subscriber')} to {file}")

@@ -28,14 +28,15 @@ Really = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def services(now: str = "", *, quiet: bool = False) -> Services:
+def services(now: str = "") -> Services:
     """The services for this command, at the time that it was told."""
     from digest.logs import configure
     from digest.services import build, real_clock
     from digest.settings import load
 
     settings = load(os.environ, Path(".env"))
-    configure("error" if quiet else settings.log_level, settings.log_format)
+    # What the service logs at the usual level, a command prints.
+    configure("error" if settings.log_level == "info" else settings.log_level, settings.log_format)
     if not now:
         return build(settings, clock=real_clock)
     instant = parse_time(now)
@@ -44,19 +45,16 @@ def services(now: str = "", *, quiet: bool = False) -> Services:
 
 def acting(now: str, *, really: bool) -> Services:
     """Services for a command that changes things; refuses a moved clock with a far mail server."""
+    from digest.settings.checks import local
+
     found = services(now)
     settings = found.settings
-    if now and not really and not settings.local and not is_loopback(settings.smtp_host):
+    if now and not really and not settings.local and not local(settings.smtp_host):
         raise InputError(
             f"--now would send mail over {settings.smtp_host} as if it were another time."
             " Add --really if that is what you want."
         )
     return found
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host is this machine."""
-    return host in ("localhost", "127.0.0.1", "::1")
 
 
 def parse_time(text: str) -> datetime:
@@ -67,4 +65,6 @@ def parse_time(text: str) -> datetime:
         raise InputError(f"--now: {text!r} is no time. Write it as 2026-05-28T06:00Z.") from None
     if instant.tzinfo is None:
         raise InputError(f"--now: {text!r} says no zone. Add Z for UTC, or an offset as +02:00.")
+    if not 1990 < instant.year < 2200:  # windows and zones reach some years to both sides
+        raise InputError(f"--now: {text!r} is too far away. Write a year from 1991 to 2199.")
     return instant.astimezone(UTC)

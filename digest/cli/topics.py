@@ -7,29 +7,42 @@ from typing import Annotated
 
 import typer
 
-from digest.cli.output import fail, say, show_json, show_table
+from digest.cli.output import count, say, show_json, show_table
 from digest.cli.setup import AsJson, Now, services
+from digest.errors import InputError
 
 app = typer.Typer(help="The filters that subscribers can follow.", no_args_is_help=True)
 
-Query = Annotated[str, typer.Argument(help="A filter, e.g. 'agents AND \"tool use\" NOT survey'.")]
+Slug = Annotated[str, typer.Argument(metavar="SLUG", help="The topic's short name.")]
+Query = Annotated[
+    str,
+    typer.Argument(metavar="FILTER", help="A filter, e.g. 'agents AND \"tool use\" NOT survey'."),
+]
 
 
 @app.command()
 def add(
-    name: Annotated[str, typer.Argument(help="The name that readers see.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The name that readers see.")],
     query: Query,
-    slug: Annotated[str, typer.Option(help="The short name in commands and addresses.")] = "",
+    slug: Annotated[
+        str, typer.Option(metavar="SLUG", help="The short name in commands and addresses.")
+    ] = "",
     *,
     as_json: AsJson = False,
 ) -> None:
     """Add a topic."""
+    from digest.importing import one_line
     from digest.storage import topics
     from digest.storage.database import writing
     from digest.topics.language import parse
 
+    name = one_line(name, "name", most=100)
+    if not name:
+        raise InputError("A topic needs a name.")
+    if slug and slug != topics.slug_of(slug):
+        raise InputError(f"{slug!r} is no short name. Write it as {topics.slug_of(slug)}.")
     parse(query)
-    found = services(quiet=True)
+    found = services()
     with writing(found.engine) as connection:
         topic = topics.add(connection, name, query, slug=slug, now=found.clock())
     if as_json:
@@ -44,7 +57,7 @@ def list_(*, as_json: AsJson = False) -> None:
     from digest.storage import topics
     from digest.storage.database import reading
 
-    with reading(services(quiet=True).engine) as connection:
+    with reading(services().engine) as connection:
         found = topics.all_topics(connection)
     if as_json:
         show_json(found)
@@ -55,19 +68,22 @@ def list_(*, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def remove(slug: Annotated[str, typer.Argument(help="The topic's short name.")]) -> None:
+def remove(slug: Slug) -> None:
     """Remove a topic; its followers keep their other topics."""
     from digest.storage import topics
     from digest.storage.database import writing
 
-    with writing(services(quiet=True).engine) as connection:
+    with writing(services().engine) as connection:
         followers = topics.remove(connection, slug)
-    say(f"Removed the topic {slug}, which {followers} followed.")
+    say(f"Removed the topic {slug}, which {count(followers, 'subscriber')} followed.")
 
 
 @app.command("test")
 def try_(
-    query: Annotated[str, typer.Argument(help="A topic's short name, or a filter to try.")],
+    query: Annotated[
+        str,
+        typer.Argument(metavar="SLUG|FILTER", help="A topic's short name, or a filter to try."),
+    ],
     days: Annotated[int, typer.Option(min=1, max=365, help="How far back to look.")] = 7,
     limit: Annotated[int, typer.Option(min=1, help="How many papers to show.")] = 20,
     *,
@@ -80,7 +96,7 @@ def try_(
     from digest.topics.language import parse
     from digest.topics.match import index, match
 
-    found = services(now, quiet=True)
+    found = services(now)
     with reading(found.engine) as connection:
         known = {topic.slug: topic.query for topic in topics.all_topics(connection)}
         parsed = parse(known.get(query, query))
@@ -101,12 +117,18 @@ def try_(
             }
         )
         return
-    say(f"{len(hits)} of the {len(candidates)} papers of the last {days} days match {parsed}")
+    if not candidates:
+        say(f"No paper of the last {count(days, 'day')} is stored. See: digest collect")
+        return
+    papers_ = count(len(candidates), "paper")
+    say(f"{len(hits):,} of {papers_} of the last {count(days, 'day')} match: {parsed}")
     if hits:
+        say()
         show_table(
-            ("Votes", "Title"),
-            [(paper.signals.get("upvotes", ""), paper.title) for _, paper in hits[:limit]],
-            right=("Votes",),
+            ("Paper", "Votes", "Title"),
+            [
+                (str(paper.id), paper.signals.get("upvotes", ""), paper.title)
+                for _, paper in hits[:limit]
+            ],
+            right=("Paper", "Votes"),
         )
-    elif not candidates:
-        fail("No paper is stored. See: digest collect", code=1)

@@ -72,23 +72,27 @@ def combine(records: Sequence[SeenRecord], paper_id: int = 0) -> Paper:
     )
 
 
-def renew(old: Record, new: Record) -> Record:
-    """What a source says now, with its former text where it has turned empty.
+def renew(old: Record, new: Record, *, whole: bool = True) -> Record:
+    """What a source says now, with what it said before where it has turned empty.
 
-    The first announcement's kind and day stay, unless the work was withdrawn.
+    An answer that is not `whole`, or of an older version, only fills what was empty. The first
+    announcement's kind and day stay, unless the work was withdrawn; so does an arXiv id.
     """
-    kept = {
-        name: getattr(old, name)
-        for name in ("title", "abstract", "summary", "authors", "keywords", "categories")
-        if not getattr(new, name)
+    older = bool(old.version and new.version and new.version < old.version)
+    better, other = (old, new) if older or not whole else (new, old)
+    filled = {
+        name: getattr(other, name)
+        for name in Record.__dataclass_fields__
+        if not getattr(better, name)
     }
-    return replace(
-        new,
-        **kept,
-        kind=new.kind if new.kind is Kind.WITHDRAWN else old.kind,
-        listed_at=old.listed_at,
-        signals={**old.signals, **new.signals},
-    )
+    kept = {
+        "kind": better.kind if better.kind is Kind.WITHDRAWN else old.kind,
+        "listed_at": old.listed_at,
+        "arxiv_id": old.arxiv_id or new.arxiv_id,
+        "links": {**other.links, **better.links},
+        "signals": {**other.signals, **better.signals},
+    }
+    return replace(better, **{**filled, **kept})
 
 
 def _rank(seen: SeenRecord) -> tuple[int, int, float, str, str, int]:

@@ -51,7 +51,7 @@ _HF_HOSTS = frozenset({"huggingface.co", "hf.co"})
 _HF_PATH = re.compile(r"^/papers/(?P<id>[^/]+?)(?:\.md)?/?$")
 
 _DOI_HOSTS = frozenset({"doi.org", "dx.doi.org"})
-_DOI = re.compile(r"10\.\d{4,9}(?:\.\d+)*/\S+")
+_DOI = re.compile(r"10\.\d{4,9}(?:\.\d+)*/\S{1,300}")  # a database's index ends at 2,700 bytes
 _ARXIV_DOI = "10.48550/arxiv."
 
 _GENERIC = re.compile(

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Engine
 
 from digest.models import Fetch, Health
 from digest.sources import Source
+from digest.sources.bodies import excerpt
 from digest.sources.http import Client
 from digest.storage import papers, runs, sources
 from digest.storage.database import exclusive, reading, writing
@@ -23,26 +27,38 @@ log = logging.getLogger(__name__)
 _COUNTED = ("fetched", "new", "changed", "unchanged")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What bounds a read.
+
+    What a source listed more than `lookback` before its first good read is stored but makes no
+    candidate; later the same goes for `longest`. `budget` is the seconds for one source in all.
+    """
+
+    lookback: timedelta
+    longest: timedelta
+    budget: float
+
+
 def collect(
     engine: Engine,
     read: Sequence[Source],
     *,
     client: Callable[[], Client],
-    lookback: timedelta,
-    longest: timedelta,
+    limits: Limits,
     locks: Path,
     clock: Callable[[], datetime],
+    stopping: threading.Event,
 ) -> list[Read]:
     """Read all sources side by side and store what they said; how each read went.
 
-    One source failing never stops another. On a source's first good read what it listed more than
-    `lookback` ago is stored but makes no candidate; later the same goes for `longest`. Raises Busy
-    while another process collects.
+    One source failing never stops another. When `stopping` is set, reading ends at once and what
+    was not stored by then is left for the next time. Raises Busy while another process collects.
     """
     started_at, started = clock(), time.monotonic()
     with exclusive(engine, "collect", locks):
         reads = asyncio.run(
-            _collect(engine, read, client, lookback=lookback, longest=longest, clock=clock)
+            _collect(engine, read, client, limits=limits, clock=clock, stopping=stopping)
         )
     with writing(engine) as connection:
         runs.remember(
@@ -60,16 +76,22 @@ async def _collect(
     read: Sequence[Source],
     client: Callable[[], Client],
     *,
-    lookback: timedelta,
-    longest: timedelta,
+    limits: Limits,
     clock: Callable[[], datetime],
+    stopping: threading.Event,
 ) -> list[Read]:
     async with client() as shared:
         tasks = [
-            _collect_one(engine, source, shared, lookback=lookback, longest=longest, clock=clock)
+            asyncio.create_task(_collect_one(engine, source, shared, limits=limits, clock=clock))
             for source in read
         ]
-        return list(await asyncio.gather(*tasks))
+        pending = set(tasks)
+        while pending and not stopping.is_set():
+            _, pending = await asyncio.wait(pending, timeout=0.2)
+        for task in pending:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return [task.result() for task in tasks if not task.cancelled()]
 
 
 async def _collect_one(
@@ -77,38 +99,37 @@ async def _collect_one(
     source: Source,
     client: Client,
     *,
-    lookback: timedelta,
-    longest: timedelta,
+    limits: Limits,
     clock: Callable[[], datetime],
 ) -> Read:
     started_at, started = clock(), time.monotonic()
     with reading(engine) as connection:
         memory = sources.memory(connection, source.name)
+    # A source is seeded by its first good read.
+    age = limits.lookback if memory.seeded_at is None else limits.longest
+
+    def keep(fetch: Fetch) -> Read:
+        with writing(engine) as connection:
+            # Stamped inside the transaction: nothing may carry a time before a digest that could
+            # not see it.
+            now = clock()
+            stored = papers.store(connection, fetch, now=now, oldest=now - age)
+            seconds = time.monotonic() - started
+            return sources.remember(
+                connection, fetch, stored, started_at=started_at, seconds=seconds
+            )
+
     try:
-        fetch = await source.fetch(client, now=started_at, state=memory.state)
+        outcome = keep(
+            await _fetch(source, client, now=started_at, state=memory.state, budget=limits.budget)
+        )
     except Exception as error:
         log.exception("The source %s broke.", source.name, extra={"action": "collect"})
-        fetch = Fetch(
-            source=source.name,
-            health=Health.FAILED,
-            reason=f"An error of ours, please report it: {type(error).__name__}: {error}",
-        )
-    with writing(engine) as connection:
-        # Stamped inside the transaction: nothing may carry a time before a digest that could not
-        # see it.
-        now = clock()
-        oldest = now - (lookback if memory.seeded_at is None else longest)
-        stored = papers.store(connection, fetch, now=now, oldest=oldest)
-        outcome = sources.remember(
-            connection,
-            fetch,
-            stored,
-            started_at=started_at,
-            seconds=time.monotonic() - started,
-        )
-    level = logging.INFO if fetch.health.good else logging.WARNING
+        words = excerpt(str(error).encode("utf-8", "replace"))
+        reason = f"An error of ours, please report it: {type(error).__name__}: {words}"
+        outcome = keep(Fetch(source=source.name, health=Health.FAILED, reason=reason))
     log.log(
-        level,
+        logging.INFO if outcome.health.good else logging.WARNING,
         "%s: %s, %d new, %d changed, %d unchanged. %s",
         source.name,
         outcome.health,
@@ -119,3 +140,14 @@ async def _collect_one(
         extra={"action": "collect", "source": source.name, "health": str(outcome.health)},
     )
     return outcome
+
+
+async def _fetch(
+    source: Source, client: Client, *, now: datetime, state: Mapping[str, Any], budget: float
+) -> Fetch:
+    try:
+        async with asyncio.timeout(budget):
+            return await source.fetch(client, now=now, state=state)
+    except TimeoutError:
+        reason = f"It was not read within {budget:g} s (DIGEST_FETCH_BUDGET), and is tried again."
+        return Fetch(source=source.name, health=Health.FAILED, reason=reason)

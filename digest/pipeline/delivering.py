@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import re
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from digest.delivery import Connection, Server, enhanced_code
 from digest.errors import DeliveryError
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 
 # A server that cannot be reached is asked again after so many seconds, doubled up to the last.
 _BACK_OFF = (5.0, 300.0)
+_IDLE = 1.0  # seconds between two looks of a connection that has nothing to carry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +60,7 @@ def decide(
         seconds=seconds,
         code=error.code,
         enhanced=enhanced_code(error.text),
-        text=_without(held.address, error.text),
+        text=error.text,
     )
     if error.unknown:
         return replace(refused, state=State.UNKNOWN, reason="no answer")
@@ -79,9 +81,17 @@ def decide(
     return replace(refused, state=State.DEFERRED, reason="deferred", next_attempt_at=now + wait)
 
 
-def _without(address: str, text: str) -> str:
-    """Server words without the address that they are about (invariant 12)."""
-    return re.sub(re.escape(address), "<recipient>", text, flags=re.IGNORECASE)
+@dataclass(slots=True, kw_only=True)
+class _Pass:
+    """One pass: its connections, and what they tell one another."""
+
+    worker_id: int
+    lines: Sequence[Connection]
+    states: Counter[State] = field(default_factory=Counter)
+    opening: int = 0  # connections that are being made
+    busy: int = 0  # connections that hold a row
+    quiet: asyncio.Event = field(default_factory=asyncio.Event)  # none does
+    over: bool = False
 
 
 class Postman:
@@ -121,15 +131,18 @@ class Postman:
         with exclusive(self._engine, "deliver", self._locks):
             with writing(self._engine) as connection:
                 now = self._clock()
-                worker_id = ledger.start_worker(connection, now=now)
-                _, lost = ledger.recover(connection, worker_id, now=now)
+                lost = ledger.recover(connection, now=now)
                 ledger.expire(connection, now=now)
+                due = ledger.is_due(connection, now=now)
+                worker_id = ledger.start_worker(connection, now=now) if due else None
             if lost:
                 log.error(
                     "%d deliveries are unknown: a process died while it sent them.",
                     lost,
                     extra={"action": "recover", "unknown": lost},
                 )
+            if worker_id is None:
+                return Delivered(recovered=lost)
             started = time.monotonic()
             try:
                 states = asyncio.run(self._pump(worker_id))
@@ -146,34 +159,55 @@ class Postman:
                         counts={str(state): count for state, count in states.items()},
                         error=self._problem,
                     )
-        return Delivered(states=dict(states), recovered=lost, problem=self._problem)
+        return Delivered(states=states, recovered=lost, problem=self._problem)
 
-    async def _pump(self, worker_id: int) -> Counter[State]:
+    async def _pump(self, worker_id: int) -> dict[State, int]:
         self._problem = ""
-        states: Counter[State] = Counter()
-        await asyncio.gather(*(self._carry(worker_id, states) for _ in range(self._connections)))
-        if not self._problem:
-            self._failures = 0
-        return states
+        lines = [Connection(self._server) for _ in range(self._connections)]
+        this = _Pass(worker_id=worker_id, lines=lines)
+        # One that breaks must not cut off the others in the middle of a message.
+        ends = await asyncio.gather(
+            *(self._carry(this, line) for line in lines), return_exceptions=True
+        )
+        for end in ends:
+            if end is not None:
+                raise end
+        return dict(this.states)
 
-    async def _carry(self, worker_id: int, states: Counter[State]) -> None:
+    async def _carry(self, this: _Pass, line: Connection) -> None:
         """One connection's work: one row at a time, so account mail is never far behind."""
-        async with Connection(self._server) as connection:
-            while not (self._stopped or self._problem):
-                with writing(self._engine) as database:
-                    held = ledger.claim(database, worker_id, now=self._clock(), limit=1)
-                if not held:
-                    return
-                state = await self._send(connection, held[0])
-                if state is not None:
-                    states[state] += 1
+        try:
+            async with line:
+                while not (self._stopped or this.over):
+                    with writing(self._engine) as database:
+                        held = ledger.claim(database, this.worker_id, now=self._clock(), limit=1)
+                    if held:
+                        this.busy += 1
+                        this.quiet.clear()
+                        usable = await self._send(this, line, held[0])
+                        this.busy -= 1
+                        if not this.busy:
+                            this.quiet.set()
+                        if not usable:
+                            return
+                    elif this.busy:
+                        # An answer may take ten minutes; what falls due meanwhile goes out here.
+                        with suppress(TimeoutError):
+                            await asyncio.wait_for(this.quiet.wait(), _IDLE)
+                    else:
+                        return
+        except BaseException:
+            this.over = True
+            raise
 
-    async def _send(self, connection: Connection, held: Claim) -> State | None:
-        """Carry one row to its next state; None when the server cannot be reached at all."""
+    async def _send(self, this: _Pass, line: Connection, held: Claim) -> bool:
+        """Carry one row to its next state; False when this connection cannot be had."""
         try:
             with reading(self._engine) as database:
                 content = digests.content(database, held.delivery_id)
             message = self._compose(content)
+        except SQLAlchemyError:
+            raise
         except Exception:
             # A digest that cannot be put together must stop neither the others nor the next pass.
             log.exception(
@@ -183,18 +217,42 @@ class Postman:
             )
             with writing(self._engine) as database:
                 ledger.spoil(database, held, now=self._clock())
-            return State.FAILED
-        try:
-            await connection.open()
-        except DeliveryError as error:
-            self._back_off(error)
-            return None
+            this.states[State.FAILED] += 1
+            return True
+        usable = await self._open(this, line)
         with writing(self._engine) as database:
-            if not ledger.begin(database, held, relay=self._server.name, now=self._clock()):
-                return State.SKIPPED
+            if not usable:
+                ledger.give_back(database, held)
+                return False
+            state = ledger.begin(database, held, relay=self._server.name, now=self._clock())
+        if state is State.SENDING:
+            await self._transact(this, line, held, message)
+        elif state is not None:
+            this.states[state] += 1
+        return True
+
+    async def _open(self, this: _Pass, line: Connection) -> bool:
+        this.opening += 1
+        try:
+            await line.open()
+        except DeliveryError as error:
+            if this.opening > 1 or any(other.is_open for other in this.lines):
+                log.warning(
+                    "One connection fewer: %s",
+                    error,
+                    extra={"action": "open", "relay": self._server.name},
+                )
+            else:
+                self._back_off(this, error)
+            return False
+        finally:
+            this.opening -= 1
+        return True
+
+    async def _transact(self, this: _Pass, line: Connection, held: Claim, message: Message) -> None:
         started = time.monotonic()
         try:
-            receipt = await connection.send(message)
+            receipt = await line.send(message)
         except DeliveryError as error:
             result = decide(
                 error,
@@ -205,25 +263,28 @@ class Postman:
                 now=self._clock(),
             )
             if error.host:
-                self._back_off(error)
+                self._back_off(this, error)
         else:
-            result = _accepted(receipt, held, seconds=time.monotonic() - started)
+            result = _accepted(receipt, seconds=time.monotonic() - started)
+            if not this.over:
+                self._failures = 0
         with writing(self._engine) as database:
-            ledger.finish(database, held, result, now=self._clock())
-        level = logging.INFO if result.state is State.SENT else logging.WARNING
+            moved = ledger.finish(database, held, result, now=self._clock())
+        if moved and result.spent:
+            this.states[result.state] += 1
         log.log(
-            level,
+            logging.INFO if result.state is State.SENT else logging.WARNING,
             "Delivery %d: %s. %s",
             held.delivery_id,
             result.state,
             result.text,
             extra={"action": "deliver", "delivery": held.delivery_id, "state": str(result.state)},
         )
-        return result.state
 
-    def _back_off(self, error: DeliveryError) -> None:
-        if not self._problem:
+    def _back_off(self, this: _Pass, error: DeliveryError) -> None:
+        if not this.over:
             self._failures += 1
+        this.over = True
         self._problem = str(error)
         first, longest = _BACK_OFF
         wait = min(first * 2 ** (self._failures - 1), longest)
@@ -236,11 +297,11 @@ class Postman:
         )
 
 
-def _accepted(receipt: Receipt, held: Claim, *, seconds: float) -> Result:
+def _accepted(receipt: Receipt, *, seconds: float) -> Result:
     return Result(
         state=State.SENT,
         seconds=seconds,
         code=receipt.code,
         enhanced=enhanced_code(receipt.text),
-        text=_without(held.address, receipt.text),
+        text=receipt.text,
     )

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,27 +18,22 @@ from digest.cadence import Due, due_slots, next_slot
 from digest.models import (
     Choice,
     Frequency,
-    Health,
-    Mark,
-    Paper,
+    Item,
     Part,
-    Reason,
     Schedule,
     Site,
     Slot,
     Status,
     Subscriber,
-    Topic,
 )
-from digest.ranking import Candidate, Weights, assess
-from digest.rendering import Entry, Renderer, fit
+from digest.pipeline.pool import MANY, Matcher, Pool, why_nothing
+from digest.ranking import Weights
+from digest.rendering import Renderer, fit
 from digest.selection import Rules, Window, choose, window
-from digest.storage import digests, papers, runs, sources, subscribers, topics
+from digest.storage import digests, runs, subscribers
 from digest.storage.database import exclusive, reading, writing
 from digest.storage.digests import Past
 from digest.suppression import provider
-from digest.topics.language import parse
-from digest.topics.match import Match, index, match
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +52,7 @@ class Plan:
     site: Site
     sources: tuple[str, ...]  # the names of those that are read
     links: Callable[[Subscriber, datetime], Mapping[str, str]]  # unsubscribe_url, preferences_url
+    matcher: Matcher = field(default_factory=Matcher)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,76 +75,9 @@ class Draft:
     cards: tuple[Part, ...] = ()
     personal: Mapping[str, Any] | None = None
 
-
-class Pool:
-    """What is the same for all readers at one time: candidates, matches, cards; made on demand."""
-
-    def __init__(self, engine: Engine, plan: Plan, *, since: datetime, now: datetime) -> None:
-        self._engine, self._plan, self.since, self.now = engine, plan, since, now
-        self._cards: dict[str, Part] = {}
-        with reading(engine) as connection:
-            self.topics = {topic.slug: topic for topic in topics.all_topics(connection)}
-            self._reads = sources.latest_reads(connection, plan.sources, now=now)
-
-    @cached_property
-    def papers(self) -> dict[int, Paper]:
-        """All papers that became known after `since`, by id."""
-        with reading(self._engine) as connection:
-            found = papers.candidates(connection, since=self.since)
-        return {paper.id: paper for paper in found}
-
-    @cached_property
-    def matches(self) -> dict[int, dict[str, Match]]:
-        """For each paper that matches any topic, the matches by slug."""
-        queries = [(topic.slug, parse(topic.query)) for topic in self.topics.values()]
-        found = {}
-        for paper in self.papers.values():
-            document = index(paper)
-            hits = {slug: hit for slug, query in queries if (hit := match(query, document))}
-            if hits:
-                found[paper.id] = hits
-        return found
-
-    @cached_property
-    def daily(self) -> list[Candidate]:
-        return self._assess(timedelta(days=1), fresh=True)
-
-    @cached_property
-    def weekly(self) -> list[Candidate]:
-        return self._assess(timedelta(days=7), fresh=False)
-
-    def _assess(self, gained: timedelta, *, fresh: bool) -> list[Candidate]:
-        found = list(self.papers.values())
-        with reading(self._engine) as connection:
-            counts = papers.signals(connection, found, now=self.now, gained=gained)
-        return assess(
-            found,
-            counts,
-            matches=self.matches,
-            weights=self._plan.weights,
-            now=self.now,
-            fresh=fresh,
-        )
-
-    def why_nothing(self, slot: Slot) -> str:
-        """The reason of a digest without papers."""
-        down = (Health.STALE, Health.REFUSED, Health.FAILED)
-        if all(read.health in down for read in self._reads):
-            return "sources"
-        if all(read.health in (*down, Health.EMPTY_BY_CALENDAR) for read in self._reads):
-            return "weekend" if slot.due_at.weekday() >= 5 else "holiday"
-        return "quiet"
-
-    def render(self, entries: Sequence[Entry], *, locale: str) -> list[Part]:
-        """The entries' cards; what many readers get is rendered once."""
-        renderer = self._plan.renderer
-        keys = [renderer.key(entry, locale=locale) for entry in entries]
-        new = {
-            key: entry for key, entry in zip(keys, entries, strict=True) if key not in self._cards
-        }
-        made = renderer.cards(list(new.values()), locale=locale)
-        self._cards.update(zip(new, made, strict=True))
-        return [self._cards[key] for key in keys]
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        return self.cards if self.skeleton is None else (self.skeleton, *self.cards)
 
 
 def plan(engine: Engine, plan: Plan, *, locks: Path, now: datetime) -> Planned:
@@ -160,24 +88,29 @@ def plan(engine: Engine, plan: Plan, *, locks: Path, now: datetime) -> Planned:
     """
     started, skipped, made = time.monotonic(), Counter[str](), 0
     with exclusive(engine, "plan", locks):
-        with reading(engine) as connection:
-            same_works = papers.same_works(connection)
         pool: Pool | None = None
         while True:
             with reading(engine) as connection:
                 due = subscribers.due(connection, now=now, limit=BATCH)
-                orders = _orders(connection, plan, due, same_works=same_works, now=now)
+                orders = _orders(connection, plan, due, now=now)
             if not due:
                 break
-            since = min((order.window.risers for order in orders), default=now)
+            since = min((order.window.risers for order in orders if not order.reason), default=now)
             if pool is None or since < pool.since:
-                pool = Pool(engine, plan, since=since, now=now)
-            drafts = [_draft(plan, pool, order) for order in orders]
+                pool = _pool(engine, plan, since=since, now=now)
+            drafts = _drafts(plan, pool, orders)
             with writing(engine) as connection:
+                parts = {part.hash: part for draft in drafts for part in draft.parts}
+                digests.add_parts(connection, parts.values(), now=now)
                 for draft in drafts:
                     if _freeze(connection, plan, draft, now=now):
                         skipped[draft.choice.reason] += 1
-                subscribers.refresh_due(connection, due, after=now)
+                planned = {
+                    **dict.fromkeys(due, now),
+                    **subscribers.planned_until(connection, due),
+                    **{order.subscriber.id: order.slot.due_at for order in orders},
+                }
+                subscribers.refresh_due(connection, planned)
         made = skipped.pop("", 0)
     seconds = time.monotonic() - started
     if made or skipped:
@@ -194,6 +127,26 @@ def plan(engine: Engine, plan: Plan, *, locks: Path, now: datetime) -> Planned:
     return Planned(digests=made, skipped=skipped)
 
 
+def heal(engine: Engine) -> int:
+    """Set right the hints of when people are due next, should any be wrong; how many were."""
+    healed, last = 0, 0
+    while True:
+        with writing(engine) as connection:
+            batch = subscribers.active_ids(connection, after=last, limit=BATCH)
+            planned = subscribers.planned_until(connection, batch)
+            healed += subscribers.refresh_due(connection, planned)
+        if not batch:
+            break
+        last = batch[-1]
+    if healed:
+        log.error(
+            "%d subscribers were not known to be due and would have been passed over.",
+            healed,
+            extra={"action": "heal"},
+        )
+    return healed
+
+
 def preview(engine: Engine, plan: Plan, subscriber_id: int, *, now: datetime) -> Draft:
     """The digest that a subscriber would get if their next slot were due now; stores nothing."""
     with reading(engine) as connection:
@@ -201,10 +154,10 @@ def preview(engine: Engine, plan: Plan, subscriber_id: int, *, now: datetime) ->
         history = subscribers.histories(connection, [subscriber_id])[subscriber_id]
         slot = next_slot(history, after=now)
         slot = slot or Slot(date=now.date(), due_at=now, schedule=history[-1])
-        same_works = papers.same_works(connection)
-        past = _pasts(connection, plan, [subscriber_id], same_works=same_works, now=now)
-    order = _order(plan, subscriber, slot, past=past[subscriber_id], now=now)
-    return _draft(plan, Pool(engine, plan, since=order.window.risers, now=now), order)
+        pasts = _pasts(connection, plan, [subscriber_id], now=now)
+    order = _order(plan, subscriber, slot, past=pasts[subscriber_id], now=now)
+    [draft] = _drafts(plan, _pool(engine, plan, since=order.window.risers, now=now), [order])
+    return draft
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,23 +171,31 @@ class _Order:
     reason: str = ""
 
 
+def _pool(engine: Engine, plan: Plan, *, since: datetime, now: datetime) -> Pool:
+    return Pool(
+        engine,
+        plan.renderer,
+        plan.matcher,
+        rules=plan.rules,
+        weights=plan.weights,
+        sources_read=plan.sources,
+        since=since,
+        now=now,
+    )
+
+
 def _orders(
-    connection: Connection,
-    plan: Plan,
-    subscriber_ids: Sequence[int],
-    *,
-    same_works: Mapping[int, frozenset[int]],
-    now: datetime,
+    connection: Connection, plan: Plan, subscriber_ids: Sequence[int], *, now: datetime
 ) -> list[_Order]:
     planned = subscribers.planned_until(connection, subscriber_ids)
     histories = subscribers.histories(connection, subscriber_ids)
-    pasts = _pasts(connection, plan, subscriber_ids, same_works=same_works, now=now)
+    pasts = _pasts(connection, plan, subscriber_ids, now=now)
     return [
         replace(
             _order(plan, subscriber, due.slot, past=pasts[subscriber.id], now=now),
             reason=_skip(subscriber, due),
         )
-        for subscriber in subscribers.select_by_id(connection, subscriber_ids)
+        for subscriber in subscribers.select_by_id(connection, list(planned))
         for due in due_slots(
             histories[subscriber.id],
             since=planned[subscriber.id],
@@ -250,16 +211,15 @@ def _order(plan: Plan, subscriber: Subscriber, slot: Slot, *, past: Past, now: d
 
 
 def _pasts(
-    connection: Connection,
-    plan: Plan,
-    subscriber_ids: Sequence[int],
-    *,
-    same_works: Mapping[int, frozenset[int]],
-    now: datetime,
+    connection: Connection, plan: Plan, subscriber_ids: Sequence[int], *, now: datetime
 ) -> dict[int, Past]:
-    # A digest may be planned late; whatever it holds can be no candidate twice that long after.
-    since = now - 2 * plan.rules.longest
-    return digests.pasts(connection, subscriber_ids, since=since, same_works=same_works)
+    # The pool knows which papers stand for one another, and asks for what lies further back.
+    return digests.pasts(connection, subscriber_ids, since=_recent(plan, now=now), same_works={})
+
+
+def _recent(plan: Plan, *, now: datetime) -> datetime:
+    """Since when digests are read whole: what is known only since then can be in no older one."""
+    return now - 2 * plan.rules.longest
 
 
 def _skip(subscriber: Subscriber, due: Due) -> str:
@@ -268,62 +228,81 @@ def _skip(subscriber: Subscriber, due: Due) -> str:
     return "" if subscriber.status is Status.ACTIVE else str(subscriber.status)
 
 
-def _draft(plan: Plan, pool: Pool, order: _Order) -> Draft:
+def _drafts(plan: Plan, pool: Pool, orders: Sequence[_Order]) -> list[Draft]:
+    """A draft for each order, in order.
+
+    What breaks one person's digest stops nobody else's: it is stored as skipped, with the reason
+    `error`. What breaks everybody's is ours, and raised: nothing is stored, all wait for it to be
+    mended.
+    """
+    wanted = [order for order in orders if not order.reason]
+    pasts = {order.subscriber.id: order.past.paper_ids for order in wanted}
+    had = pool.had(pasts, recent=_recent(plan, now=pool.now))
+    while True:
+        choices = [_choose(plan, pool, order, had=had) for order in orders]
+        chosen: dict[str, list[Item]] = defaultdict(list)
+        for order, choice in zip(orders, choices, strict=True):
+            chosen[order.subscriber.locale] += choice.items
+        if all(pool.render(items, locale=locale) for locale, items in chosen.items()):
+            break
+    drafts, failed = [], 0
+    for order, choice in zip(orders, choices, strict=True):
+        try:
+            drafts.append(_draft(plan, pool, order, choice))
+        except Exception:
+            failed += 1
+            if failed >= MANY and failed == sum(1 for choice in choices if choice.items):
+                raise
+            log.exception(
+                "The digest of subscriber %d for %s cannot be made.",
+                order.subscriber.id,
+                order.slot.date,
+                extra={"action": "plan", "subscriber": order.subscriber.id},
+            )
+            drafts.append(_empty(order, Choice(candidates=choice.candidates, reason="error")))
+    return drafts
+
+
+def _choose(plan: Plan, pool: Pool, order: _Order, *, had: Mapping[int, frozenset[int]]) -> Choice:
     if order.reason:
-        choice = Choice(reason=order.reason)
-        return Draft(subscriber=order.subscriber, slot=order.slot, choice=choice)
-    subscriber, slot = order.subscriber, order.slot
-    weekly = slot.schedule.frequency is Frequency.WEEKLY
-    choice = choose(
-        pool.weekly if weekly else pool.daily,
-        topics=[slug for slug in subscriber.topics if slug in pool.topics],
-        had=order.past.paper_ids,
+        return Choice(reason=order.reason)
+    subscriber, mine = order.subscriber, had[order.subscriber.id] | pool.broken
+    followed = [slug for slug in subscriber.topics if slug in pool.topics]
+    items = choose(
+        pool.shortlist(followed, weekly=order.slot.schedule.frequency is Frequency.WEEKLY),
+        topics=followed,
+        had=mine,
         window=order.window,
         max_papers=subscriber.max_papers,
         rules=plan.rules,
-        weights=plan.weights,
     )
-    if choice.items:
-        return _render(plan, pool, order, choice)
-    return Draft(
-        subscriber=subscriber,
-        slot=slot,
-        choice=replace(choice, reason=pool.why_nothing(slot)),
-        window_start=order.window.start,
-    )
+    new = pool.count_new(order.window.start, mine)
+    reason = "" if items else why_nothing(pool.reads, new=new, now=pool.now)
+    return Choice(items=items, candidates=new, reason=reason)
 
 
-def _render(plan: Plan, pool: Pool, order: _Order, choice: Choice) -> Draft:
+def _draft(plan: Plan, pool: Pool, order: _Order, choice: Choice) -> Draft:
+    if not choice.items:
+        return _empty(order, choice)
     subscriber, slot = order.subscriber, order.slot
-    entries = [
-        Entry(
-            paper=pool.papers[item.paper_id],
-            marks=_marks(pool.matches.get(item.paper_id, {}), subscriber.topics),
-            reasons=tuple(_named(reason, pool.topics) for reason in item.reasons),
-            card=item.card,
-        )
-        for item in choice.items
-    ]
+    shown = pool.show(choice.items, locale=subscriber.locale)
     skeleton = plan.renderer.skeleton(locale=subscriber.locale)
-    cards = pool.render(entries, locale=subscriber.locale)
-    room = fit(skeleton, [(card, entry.card) for card, entry in zip(cards, entries, strict=True)])
-    choice = replace(choice, items=choice.items[:room])
-    names = [pool.topics[slug].name for slug in subscriber.topics if slug in pool.topics]
+    shown = shown[: fit(skeleton, [(part, entry.card) for entry, part in shown])]
     personal = plan.renderer.personal(
-        entries[:room],
+        [entry for entry, _ in shown],
         subscriber=subscriber,
         slot=slot,
         candidates=choice.candidates,
-        topics=names,
+        topics=[pool.topics[slug].name for slug in subscriber.topics if slug in pool.topics],
         **plan.links(subscriber, pool.now),
     )
     return Draft(
         subscriber=subscriber,
         slot=slot,
-        choice=choice,
+        choice=replace(choice, items=choice.items[: len(shown)]),
         window_start=order.window.start,
         skeleton=skeleton,
-        cards=tuple(cards[:room]),
+        cards=tuple(part for _, part in shown),
         personal={
             **personal,
             **message.envelope(subscriber, slot, now=pool.now, site=plan.site),
@@ -331,20 +310,16 @@ def _render(plan: Plan, pool: Pool, order: _Order, choice: Choice) -> Draft:
     )
 
 
-def _marks(hits: Mapping[str, Match], followed: Sequence[str]) -> tuple[Mark, ...]:
-    return tuple(mark for slug in followed if slug in hits for mark in hits[slug].marks)
-
-
-def _named(reason: Reason, known: Mapping[str, Topic]) -> Reason:
-    """A topic's reason holds slugs; people read names."""
-    if reason.kind != "topic":
-        return reason
-    return Reason(kind="topic", args=tuple(known[str(slug)].name for slug in reason.args))
+def _empty(order: _Order, choice: Choice) -> Draft:
+    return Draft(
+        subscriber=order.subscriber,
+        slot=order.slot,
+        choice=choice,
+        window_start=None if order.reason else order.window.start,
+    )
 
 
 def _freeze(connection: Connection, plan: Plan, draft: Draft, *, now: datetime) -> bool:
-    parts = [part for part in (draft.skeleton, *draft.cards) if part is not None]
-    digests.add_parts(connection, parts, now=now)
     return digests.freeze(
         connection,
         draft.subscriber,

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine
 
-from digest.cadence import slots
+from digest.cadence import known_zone, slots
 from digest.models import Frequency, Schedule, State
 from digest.storage import digests, ledger, sources, subscribers
 from digest.storage.database import reading
@@ -71,7 +71,7 @@ def count_due(connection: Connection, *, start: datetime, end: datetime) -> int:
     for row, people in steady:
         schedule = Schedule(
             since=start - timedelta(days=3),
-            zone=row["zone"],
+            zone=known_zone(row["zone"]),
             hour=row["hour"],
             frequency=Frequency(row["frequency"]),
             weekday=row["weekday"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import datetime
+from html import escape
 from uuid import uuid4
 
 from digest.delivery import Connection, Server
@@ -29,7 +30,7 @@ def send_test(server: Server, address: str, *, site: Site, now: datetime) -> Rec
         message_id=message_id("test", uuid4().hex, sender_address=site.sender_address),
     )
     message = build(
-        html=f"<p>{text.strip()}</p>",
+        html=f"<p>{escape(text.strip())}</p>",
         text=text,
         personal={**frozen, "subject": f"{site.name}: a test mail"},
     )

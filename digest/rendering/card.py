@@ -6,19 +6,25 @@ something that a reader can see has changed.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
 from digest.locales import Language
 from digest.models import Mark, Paper, Reason
-from digest.papers.text import claim
+from digest.papers.text import claim, sentences
 from digest.rendering import words
-from digest.rendering.prose import Run, one_line, plain, runs, shorten, web_url
+from digest.rendering.prose import Run, glued, one_line, plain, runs, shorten, web_url
 
 # Bounds that only a broken or hostile source meets; with them no card can crowd out the others.
 LONGEST_TITLE = 300  # characters
-LONGEST_SUMMARY = 700
+LONGEST_SUMMARY = 420
 LONGEST_NAME = 100
+LONGEST_TAG = 8  # the votes' column has room for no more
+SHORTEST_GIST = 80  # characters; a shorter claim mostly points at the sentence after it
+ACRONYMS = frozenset({"ai", "hkust", "llm", "ml", "mlpc", "nlp", "ucsd"})
+SMALL = frozenset({"and", "at", "for", "of", "the"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +54,7 @@ class View(TypedDict):
     summary: list[Run]
     votes: str
     unit: str
+    tag: str  # stands in the place of votes where there are none: cs.AI
     links: list[Link]
     why: str
 
@@ -63,15 +70,17 @@ def view(entry: Entry, *, language: Language) -> View:
         summary=[],
         votes=language.number(votes) if votes > 0 else "",
         unit=language.ngettext("vote", "votes", votes),
+        tag="" if votes > 0 else _tag(paper.categories),
         links=[],
         why="",
     )
     if entry.card:
         about = [words.byline(paper.authors, language=language)]
         about += [
-            shorten(one_line(name), LONGEST_NAME) for name in (paper.organisation, paper.venue)
+            shorten(one_line(name), LONGEST_NAME)
+            for name in (organisation(paper.organisation), paper.venue)
         ]
-        shown["byline"] = " · ".join(part for part in about if part)
+        shown["byline"] = glued(words.DOT.join(part for part in about if part))
         shown["summary"] = summary(entry)
         shown["links"] = _links(paper, language=language)
         shown["why"] = words.why(entry.reasons, language=language)
@@ -80,26 +89,68 @@ def view(entry: Entry, *, language: Language) -> View:
 
 def title(entry: Entry) -> list[Run]:
     """The paper's title, with what the filter matched in it."""
-    shown = runs(entry.paper.title, [mark for mark in entry.marks if mark.field == "title"])
-    if len(plain(shown)) <= LONGEST_TITLE:
-        return shown
-    return [(shorten(plain(shown), LONGEST_TITLE), False)]
+    marks = [mark for mark in entry.marks if mark.field == "title"]
+    return _shortened(runs(entry.paper.title, marks), LONGEST_TITLE)
 
 
 def summary(entry: Entry) -> list[Run]:
     """The source's one sentence, else the first claim of the abstract, with the marks inside it."""
     field = "summary" if entry.paper.summary else "abstract"
     whole: str = getattr(entry.paper, field)
-    shown = whole if field == "summary" and len(whole) <= LONGEST_SUMMARY else claim(whole)
+    shown = whole if field == "summary" and len(whole) <= LONGEST_SUMMARY else _gist(whole)
     start = whole.find(shown)
-    if start < 0 or len(shown) > LONGEST_SUMMARY:
-        return runs(shorten(one_line(shown), LONGEST_SUMMARY), ())
     marks = [
         Mark(field=field, start=mark.start - start, end=mark.end - start)
         for mark in entry.marks
         if mark.field == field
     ]
-    return runs(shown, marks)
+    return _shortened(runs(shown, marks), LONGEST_SUMMARY)
+
+
+def _shortened(pieces: list[Run], limit: int) -> list[Run]:
+    whole = plain(pieces)
+    short = shorten(whole, limit)
+    if short == whole:
+        return pieces
+    kept, room = [], len(short) - 1
+    for text, marked in pieces:
+        kept.append((text[:room], marked))
+        room -= len(kept[-1][0])
+    return [*(piece for piece in kept if piece[0]), ("…", False)]
+
+
+def organisation(name: str) -> str:
+    """An organisation as people write it, where the source knows only a slug: Alibaba Inc.
+
+    One that says of itself that it is not the official one is left out.
+    """
+    if "official" in name.casefold():
+        return ""
+    parts = re.split(r"[-_ ]+", name.strip())
+    if len(parts) == 1 or not name.islower():
+        return name
+    return " ".join(
+        part.upper() if part in ACRONYMS else part if part in SMALL else part.capitalize()
+        for part in parts
+    )
+
+
+def _tag(categories: Sequence[str]) -> str:
+    """The paper's primary category, or its archive (`physics.optics`), if the column has room."""
+    whole = one_line(categories[0]) if categories else ""
+    return next((tag for tag in (whole, whole.partition(".")[0]) if len(tag) <= LONGEST_TAG), "")
+
+
+def _gist(abstract: str) -> str:
+    """The claim, with what follows it where it says little ("This paper closes that gap.")."""
+    found = claim(abstract)
+    start = abstract.find(found)
+    end = start + len(found)
+    for sentence in sentences(abstract[end:]):
+        if end - start >= SHORTEST_GIST:
+            break
+        end = abstract.find(sentence, end) + len(sentence)
+    return abstract[start:end]
 
 
 def _links(paper: Paper, *, language: Language) -> list[Link]:
@@ -115,5 +166,11 @@ def _links(paper: Paper, *, language: Language) -> list[Link]:
         (language.gettext("Code"), paper.links.get("code", ""), popularity),
         (language.gettext("Project"), paper.links.get("project", ""), ""),
     )
-    links = [Link(label=label, url=web_url(url), note=note) for label, url, note in rows]
-    return [link for link in links if link["url"] or link["note"]]
+    links, seen = [], set[str]()
+    for label, given, note in rows:
+        url = web_url(given)
+        # A project's page is often its code, or its page at Hugging Face, once more.
+        if note or (url and url not in seen):
+            links.append(Link(label=label, url=url, note=note))
+        seen.add(url)
+    return links

@@ -19,6 +19,12 @@ _BREAKS = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 # cannot be encoded.
 _UNSEEN = re.compile(r"[\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ufffe\uffff\ud800-\udfff]")
 _JOINERS = "\u200d\ufe0e\ufe0f"
+# What a shortened title must not end with; titles are English, whatever the mail speaks.
+_DANGLING = re.compile(
+    r"(?:[\s,;:·–—-]+(?:an?|and|as|at|by|for|from|in|of|on|or|the|to|via|with)?)+$", re.IGNORECASE
+)
+_COUNTED = re.compile(r"(?<=\d) (?=[^\W\d])")
+LONGEST_TAIL = 20  # characters that may stand together at the end: they fit on any phone
 
 Run = tuple[str, bool]  # some text, and whether the marker goes over it
 
@@ -57,10 +63,19 @@ def shorten(text: str, limit: int) -> str:
     cut = limit - 1
     space = text.rfind(" ", cut // 2, cut + 1)
     if space > 0:
-        return text[:space].rstrip(" ,;:-–—") + "…"
+        return _DANGLING.sub("", text[:space]) + "…"
     while cut > 0 and _continues(text, cut):
         cut -= 1
     return text[:cut] + "…"
+
+
+def glued(text: str) -> str:
+    """The text with no line break between a number and its word, nor before a short last word."""
+    text = _COUNTED.sub("\u00a0", text)
+    head, _, last = text.rpartition(" ")
+    if head and len(head.rpartition(" ")[2]) + len(last) < LONGEST_TAIL:
+        return f"{head}\u00a0{last}"
+    return text
 
 
 def wrap(text: str, width: int = WIDTH) -> str:
@@ -70,7 +85,7 @@ def wrap(text: str, width: int = WIDTH) -> str:
 
 def web_url(url: str) -> str:
     """The URL if it is http or https and leads somewhere, else an empty string."""
-    if len(url) > LONGEST_URL or url != one_line(url) or " " in url:
+    if len(url) > LONGEST_URL or url != one_line(url) or set(' "<>') & set(url):
         return ""
     try:
         parts = urlsplit(url)

@@ -26,7 +26,7 @@ from digest.locales import Language
 from digest.models import Frequency, Part, Site, Slot, Subscriber
 from digest.rendering import words
 from digest.rendering.card import Entry, View, summary, title, view
-from digest.rendering.prose import one_line, plain, shorten, web_url, wrap
+from digest.rendering.prose import glued, one_line, plain, shorten, web_url, wrap
 from digest.rendering.templating import Templates
 
 LONGEST_SUBJECT = 78  # characters before encoding: RFC 5322 2.1.1
@@ -112,21 +112,23 @@ class Renderer:
         titles = [plain(title(entry)) for entry in entries]
         weekly = slot.schedule.frequency is Frequency.WEEKLY
         since = subscriber.confirmed_at or subscriber.created_at
-        facts = _facts(entries, slot=slot, candidates=candidates)
+        facts = _facts(entries, slot=slot, candidates=candidates, topics=len(topics))
         return {
             "locale": language.tag,
             "subject": self._subject(titles, language=language),
             "preheader": _preheader(entries[0], titles),
-            "date_line": wrap(words.date_line(slot.date, topics, language=language)),
-            "lead": wrap(words.lead(facts, language=language)),
+            "date_line": wrap(glued(words.date_line(slot.date, topics, language=language))),
+            "lead": wrap(glued(words.lead(facts, language=language))),
             "also": (
                 language.gettext("Also this week") if weekly else language.gettext("Also today")
             ),
             "why": wrap(
-                words.subscription(
-                    slot.schedule,
-                    since.astimezone(ZoneInfo(slot.schedule.zone)).date(),
-                    language=language,
+                glued(
+                    words.subscription(
+                        slot.schedule,
+                        since.astimezone(ZoneInfo(slot.schedule.zone)).date(),
+                        language=language,
+                    )
                 )
             ),
             "unsubscribe_url": _link(unsubscribe_url),
@@ -190,7 +192,7 @@ def _name(entry: Entry) -> str:
     return "email/digest/card" if entry.card else "email/digest/line"
 
 
-def _facts(entries: Sequence[Entry], *, slot: Slot, candidates: int) -> words.Facts:
+def _facts(entries: Sequence[Entry], *, slot: Slot, candidates: int, topics: int) -> words.Facts:
     votes = sorted((entry.paper.signals.get("upvotes", 0) for entry in entries), reverse=True)
     matched = Counter(
         str(name)
@@ -209,6 +211,7 @@ def _facts(entries: Sequence[Entry], *, slot: Slot, candidates: int) -> words.Fa
         next_votes=votes[1] if len(votes) > 1 else 0,
         topic=topic,
         topic_count=topic_count,
+        topics=topics,
     )
 
 

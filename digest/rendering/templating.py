@@ -7,7 +7,9 @@ version says, whatever somebody is editing meanwhile.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from digest.errors import TemplateError
 from digest.locales import Language
 from digest.models import Site
 from digest.rendering.parts import INDENT
-from digest.rendering.prose import WIDTH, one_line, plain, shorten, wrap
+from digest.rendering.prose import WIDTH, Run, glued, one_line, plain, shorten, wrap
 
 FOLDER = "email"
 NEEDED = (
@@ -97,6 +99,7 @@ class Templates:
             "rule": "-" * WIDTH,
         }
         environment.filters |= {
+            "glued": _glued,
             "one_line": one_line,
             "plain": plain,
             "shorten": shorten,
@@ -105,3 +108,9 @@ class Templates:
             "wrap_card": lambda text: wrap(text, WIDTH - INDENT),
         }
         return environment
+
+
+def _glued(pieces: Sequence[Run]) -> list[Run]:
+    """The runs of a text that was glued as a whole: that changes no length."""
+    rest = iter(glued(plain(pieces)))
+    return [("".join(islice(rest, len(text))), marked) for text, marked in pieces]

@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 
 STANDS_OUT = 50  # votes; below it a lead over the others says little
 MOST_TOPICS = 4  # names in the date line
+DOT = "\u00a0· "  # between facts; it ends a line and never begins one
 SOURCES = {"huggingface": "Hugging Face", "arxiv": "arXiv"}
 
 
@@ -34,6 +35,7 @@ class Facts:
     next_votes: int = 0  # of the one after it
     topic: str = ""  # the one that most of the papers matched
     topic_count: int = 0  # and how many did
+    topics: int = 0  # how many topics the reader follows
 
 
 def lead(facts: Facts, *, language: Language) -> str:
@@ -43,7 +45,7 @@ def lead(facts: Facts, *, language: Language) -> str:
 
 
 def why(reasons: Sequence[Reason], *, language: Language) -> str:
-    """Why a paper was chosen: `Topic: agents · most votes of its day`.
+    """Why a paper was chosen, beyond the votes beside it: `Topic: agents · 12 new votes`.
 
     A kind that has no words is left out and logged.
     """
@@ -58,7 +60,7 @@ def why(reasons: Sequence[Reason], *, language: Language) -> str:
             )
             continue
         phrases.append(phrase(language, *reason.args))
-    line = " · ".join(phrases)
+    line = DOT.join(phrase for phrase in phrases if phrase)
     return line[:1].upper() + line[1:]
 
 
@@ -72,9 +74,10 @@ def date_line(day: date, topics: Sequence[str], *, language: Language) -> str:
         more = len(topics) - MOST_TOPICS
         names.append(language.ngettext("%(count)s more", "%(count)s more", more) % {"count": more})
     listed = language.listing(names)
-    return f"{today} · " + language.ngettext(
+    followed = language.ngettext(
         "for your topic %(topics)s", "for your topics %(topics)s", len(topics)
     ) % {"topics": listed}
+    return f"{today}{DOT}{followed}"
 
 
 def subscription(schedule: Schedule, since: date, *, language: Language) -> str:
@@ -89,30 +92,26 @@ def subscription(schedule: Schedule, since: date, *, language: Language) -> str:
     )
     words = {"time": time, "date": language.day(since)}
     if schedule.frequency is Frequency.WEEKDAYS:
-        return (
-            language.gettext(
-                "You get this on weekdays at %(time)s, because you subscribed on %(date)s."
-            )
-            % words
+        said = language.gettext(
+            "You get this on weekdays at %(time)s, because you subscribed on %(date)s."
         )
-    if schedule.frequency is Frequency.WEEKLY:
+    elif schedule.frequency is Frequency.WEEKLY:
         words["weekday"] = _weekday(schedule.weekday or 0, language=language)
-        return (
-            language.gettext(
-                "You get this every %(weekday)s at %(time)s, because you subscribed on %(date)s."
-            )
-            % words
+        said = language.gettext(
+            "You get this every %(weekday)s at %(time)s, because you subscribed on %(date)s."
         )
-    return (
-        language.gettext("You get this every day at %(time)s, because you subscribed on %(date)s.")
-        % words
-    )
+    else:
+        said = language.gettext(
+            "You get this every day at %(time)s, because you subscribed on %(date)s."
+        )
+    return said % words
 
 
 def byline(authors: Sequence[str], *, language: Language) -> str:
     """The first three authors, and how many more there are."""
-    names = ", ".join(_name(author) for author in authors[:3])
-    more = len(authors) - 3
+    people = [author for author in authors if any(map(str.isalnum, author))]  # arXiv has ":"
+    names = ", ".join(_name(author) for author in people[:3])
+    more = len(people) - 3
     if more <= 0:
         return names
     return language.ngettext(
@@ -177,7 +176,8 @@ def _remark(facts: Facts, *, language: Language) -> str:
         return language.gettext("One stands out, with %(votes)s votes.") % {
             "votes": language.number(facts.votes)
         }
-    if facts.count >= 3 and facts.topic_count * 2 >= facts.count and facts.topic_count >= 2:
+    # Who follows one topic knows that everything matches it.
+    if facts.topics > 1 and facts.count >= 3 and facts.topic_count * 2 >= facts.count:
         topic = _name(facts.topic)
         if facts.topic_count >= facts.count:
             return language.gettext("All of them match your topic %(topic)s.") % {"topic": topic}
@@ -197,17 +197,13 @@ def _topic(language: Language, *names: str | int) -> str:
     }
 
 
-def _votes(language: Language, value: str | int, gain: str | int = 0) -> str:
-    votes, new = int(value), int(gain)
-    words = {"votes": language.number(votes), "gain": language.number(new)}
-    if new > 0:
-        return (
-            language.ngettext(
-                "%(votes)s vote, %(gain)s new", "%(votes)s votes, %(gain)s new", votes
-            )
-            % words
-        )
-    return language.ngettext("%(votes)s vote", "%(votes)s votes", votes) % words
+def _votes(language: Language, _value: str | int, gain: str | int = 0) -> str:
+    # How many there are stands beside the title.
+    if int(gain) <= 0:
+        return ""
+    return language.ngettext("%(gain)s new vote", "%(gain)s new votes", int(gain)) % {
+        "gain": language.number(int(gain))
+    }
 
 
 def _most_votes(language: Language) -> str:
@@ -238,7 +234,7 @@ def _fresh(language: Language) -> str:
 
 
 def _source(language: Language, *names: str | int) -> str:
-    return language.gettext("from %(sources)s") % {
+    return language.gettext("new on %(sources)s") % {
         "sources": language.listing([_source_name(str(name)) for name in names])
     }
 

@@ -16,7 +16,7 @@ def main() -> None:
         settings = load(os.environ, Path(".env"))
         if not settings.secret_key:
             create_key(settings.data_dir)
-    except (DigestError, OSError) as error:
+    except DigestError as error:
         sys.exit(str(error))
 
 

@@ -42,10 +42,17 @@ def create_key(data_dir: Path) -> Path:
     processes that start at once end with the same key.
     """
     path = data_dir / KEY_FILE
-    if path.exists():
-        return path
-    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=data_dir, prefix=f".{KEY_FILE}.")  # mode 0600
+    try:
+        if not path.exists():
+            _write_new(path)
+    except OSError as error:
+        raise SettingsError(f"The key file {path} cannot be made: {error.strerror}.") from None
+    return path
+
+
+def _write_new(path: Path) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{KEY_FILE}.")  # mode 0600
     try:
         with os.fdopen(handle, "w", encoding="ascii") as file:
             file.write(secrets.token_urlsafe(32) + "\n")
@@ -55,7 +62,6 @@ def create_key(data_dir: Path) -> Path:
             os.link(name, path)
     finally:
         Path(name).unlink()
-    return path
 
 
 def _read(path: Path) -> tuple[bytes, ...]:

@@ -24,7 +24,7 @@ SMTP_PORTS = {"tls": 465, "starttls": 587, "none": 25}  # RFC 8314 3.3, RFC 6409
 
 # The first field of each group, in the order in which they are shown.
 GROUPS = {
-    "base_url": "Where it lives",
+    "web_host": "Where it lives",
     "smtp_host": "The mail server",
     "site_name": "The name on it",
     "sender_address": "The sender",
@@ -36,6 +36,7 @@ GROUPS = {
 
 # What docs/settings.md says where the default is worked out.
 DERIVED = {
+    "base_url": "`http://127.0.0.1:` + DIGEST_WEB_PORT",
     "data_dir": "`./var`",
     "templates_dir": "the templates that come with it",
     "database_url": "`sqlite:///` + data directory + `/digest.db`",
@@ -100,15 +101,15 @@ class Settings(BaseSettings):
     )
     _origins: Mapping[str, str] = PrivateAttr(default_factory=dict)
 
-    base_url: Annotated[str, AfterValidator(checks.public_root)] = Field(
-        "http://127.0.0.1:8000",
-        description="The address that people see; every link in a mail begins with it.",
-    )
     web_host: Text = Field(
         "127.0.0.1", min_length=1, description="The network address that the web server listens on."
     )
     web_port: int = Field(
         8000, ge=1, le=65535, description="The port that the web server listens on."
+    )
+    base_url: Annotated[str, AfterValidator(checks.public_root)] = Field(
+        default_factory=lambda given: f"http://127.0.0.1:{given['web_port']}",
+        description="The address that people see; every link in a mail begins with it.",
     )
     data_dir: Directory = Field(
         Path("var"), description="The directory for the database, the key file and the local inbox."

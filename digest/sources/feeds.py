@@ -7,6 +7,7 @@ HTML, and a guid is whatever the author's software made of it.
 from __future__ import annotations
 
 import calendar
+import hashlib
 import html
 import io
 import json
@@ -167,7 +168,7 @@ def parse_feed(
             continue
         guid = _guid(entry)
         # Some software gives one guid to every entry.
-        name = guid if guid and ids[guid] == 1 else link
+        name = _short(guid if guid and ids[guid] == 1 else link)
         published_at, is_day = _published(entry, now)
         if not is_day:
             undated.add(name)
@@ -250,6 +251,11 @@ def _link(entry: Mapping[str, Any], base: str) -> str:
 
 def _guid(entry: Mapping[str, Any]) -> str:
     return storable(_string(entry, "id")).strip()
+
+
+def _short(name: str) -> str:
+    """The name, or the hash of an endless one: a database's index has its limit."""
+    return name if len(name) <= 1000 else hashlib.sha256(name.encode()).hexdigest()
 
 
 def _authors(entry: Mapping[str, Any]) -> tuple[str, ...]:

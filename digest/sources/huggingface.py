@@ -251,7 +251,8 @@ def _doubts(listing: Listing, day: date, *, size_before: int) -> list[Problem]:
                 "they are left out.",
             )
         )
-    if size < size_before:
+    # One paper may be taken off a list for good; a list that is cut lacks many.
+    if size < 0.9 * size_before:
         found.append(
             Problem(
                 health=Health.HALF_FILLED,

@@ -42,7 +42,7 @@ def open_database(url: str) -> Engine:
 
 
 def _open_sqlite(url: str, path: Path) -> Engine:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     kind = _file_system(path.parent.resolve())
     if kind in _NETWORK_FILE_SYSTEMS:
         raise SettingsError(
@@ -87,7 +87,8 @@ def _file_system(path: Path) -> str:
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
     """A transaction that reads one state of the database."""
-    with engine.connect() as connection:
+    level = {"isolation_level": "REPEATABLE READ"} if engine.name == "postgresql" else {}
+    with engine.connect().execution_options(**level) as connection:
         yield connection
 
 

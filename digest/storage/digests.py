@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, and_, func, insert, or_, select
+from sqlalchemy import BigInteger, Connection, RowMapping, and_, cast, func, insert, or_, select
 
 from digest import schema
 from digest.models import Choice, Item, Part, Reason, Slot, State, Subscriber
@@ -146,6 +147,34 @@ def pasts(
         subscriber_id: Past(paper_ids=frozenset(papers), last_planned_at=last.get(subscriber_id))
         for subscriber_id, papers in had.items()
     }
+
+
+def had_before(
+    connection: Connection,
+    subscriber_ids: Sequence[int],
+    paper_ids: Collection[int],
+    *,
+    before: datetime,
+) -> dict[int, set[int]]:
+    """Which of these papers are in digests due before then, for each who had any."""
+    digests, deliveries = schema.digest, schema.delivery
+    sqlite = connection.dialect.name == "sqlite"
+    unpack = func.json_each if sqlite else func.jsonb_array_elements_text
+    listed = unpack(digests.c.paper_ids).table_valued("value", joins_implicitly=True)
+    paper_id = cast(listed.c.value, BigInteger)
+    had: dict[int, set[int]] = defaultdict(set)
+    for subscriber_id, found in connection.execute(
+        select(digests.c.subscriber_id, paper_id)
+        .join(deliveries, deliveries.c.digest_id == digests.c.id)
+        .where(
+            digests.c.subscriber_id.in_(subscriber_ids),
+            digests.c.due_at < before,
+            deliveries.c.state.in_(_HAD),
+            paper_id.in_(paper_ids),
+        )
+    ):
+        had[subscriber_id].add(found)
+    return had
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, and_, case, exists, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    and_,
+    case,
+    exists,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    true,
+    update,
+)
 
 from digest import schema
 from digest.models import State, Status
@@ -28,7 +41,6 @@ class Claim:
     delivery_id: int
     claim: int
     worker_id: int
-    address: str
     attempts: int
     give_up_at: datetime
 
@@ -67,19 +79,18 @@ def stop_worker(connection: Connection, worker_id: int, *, now: datetime) -> Non
     )
 
 
-def recover(connection: Connection, worker_id: int, *, now: datetime) -> tuple[int, int]:
+def recover(connection: Connection, *, now: datetime) -> int:
     """Take over from workers that died; only the holder of the delivery lock may ask for it.
 
     What they had claimed goes back; what they were sending is `unknown`, for nobody can tell
-    whether it arrived. Returns how many of each.
+    whether it arrived. Returns how many of the latter.
     """
     deliveries, attempts, workers = schema.delivery, schema.attempt, schema.worker
-    others = or_(deliveries.c.worker_id != worker_id, deliveries.c.worker_id.is_(None))
-    returned = _give_back(connection, others)
+    _give_back(connection, true())
     lost = list(
         connection.execute(
             update(deliveries)
-            .where(others, deliveries.c.state == State.SENDING)
+            .where(deliveries.c.state == State.SENDING)
             .values(
                 state=State.UNKNOWN,
                 reason="crash",
@@ -95,48 +106,70 @@ def recover(connection: Connection, worker_id: int, *, now: datetime) -> tuple[i
         .where(attempts.c.delivery_id.in_(lost), attempts.c.outcome == State.SENDING)
         .values(outcome=State.UNKNOWN, text="The process ended before the answer came.")
     )
-    connection.execute(
-        update(workers)
-        .where(workers.c.id != worker_id, workers.c.stopped_at.is_(None))
-        .values(stopped_at=now)
-    )
-    return returned, len(lost)
+    connection.execute(update(workers).where(workers.c.stopped_at.is_(None)).values(stopped_at=now))
+    return len(lost)
 
 
-def _give_back(connection: Connection, whose: Any) -> int:
+def give_back(connection: Connection, held: Claim) -> None:
+    """Let another have a claimed row that this worker cannot send."""
+    _give_back(connection, _mine(held))
+
+
+def _give_back(connection: Connection, whose: ColumnElement[bool]) -> None:
     table = schema.delivery
-    return connection.execute(
+    connection.execute(
         update(table)
         .where(whose, table.c.state == State.CLAIMED)
         .values(
             state=case((table.c.attempts > 0, State.DEFERRED), else_=State.PLANNED),
             worker_id=None,
         )
-    ).rowcount
+    )
+
+
+def _mine(held: Claim) -> ColumnElement[bool]:
+    table = schema.delivery
+    return and_(
+        table.c.id == held.delivery_id,
+        table.c.state == State.CLAIMED,
+        table.c.claim == held.claim,
+        table.c.worker_id == held.worker_id,
+    )
+
+
+def is_due(connection: Connection, *, now: datetime) -> bool:
+    """Whether there is anything to claim."""
+    return bool(connection.execute(select(exists().where(_due(now)))).scalar_one())
+
+
+def _due(now: datetime) -> ColumnElement[bool]:
+    table = schema.delivery
+    return and_(table.c.state.in_(_OPEN), table.c.next_attempt_at <= now, table.c.give_up_at > now)
 
 
 def claim(connection: Connection, worker_id: int, *, now: datetime, limit: int) -> list[Claim]:
     """Claim what is due, account mail first, then the longest due."""
     table = schema.delivery
+    # Read once, as a table of its own: PostgreSQL may run a subquery with LIMIT several times.
     chosen = (
         select(table.c.id)
-        .where(table.c.state.in_(_OPEN), table.c.next_attempt_at <= now)
+        .where(_due(now))
         .order_by(table.c.priority, table.c.next_attempt_at, table.c.id)
         .limit(limit)
         .with_for_update(skip_locked=True)
+        .cte("chosen")
     )
     rows = connection.execute(
         update(table)
-        .where(table.c.id.in_(chosen))
+        .where(table.c.id.in_(select(chosen.c.id)))
         .values(state=State.CLAIMED, claim=table.c.claim + 1, worker_id=worker_id)
-        .returning(table.c.id, table.c.claim, table.c.address, table.c.attempts, table.c.give_up_at)
+        .returning(table.c.id, table.c.claim, table.c.attempts, table.c.give_up_at)
     )
     return [
         Claim(
             delivery_id=row.id,
             claim=row.claim,
             worker_id=worker_id,
-            address=row.address,
             attempts=row.attempts,
             give_up_at=row.give_up_at,
         )
@@ -159,19 +192,14 @@ def expire(connection: Connection, *, now: datetime) -> int:
     ).rowcount
 
 
-def begin(connection: Connection, held: Claim, *, relay: str, now: datetime) -> bool:
+def begin(connection: Connection, held: Claim, *, relay: str, now: datetime) -> State | None:
     """Move claimed to sending, if its subscriber may still be written to, and note the attempt.
 
     The right to be left alone is read in the statement that makes the move, the last write before
     the content leaves (invariant 8). A row that may not go becomes `skipped` with the reason.
+    Returns the row's state, None when it is no longer this worker's.
     """
     table, people, barred = schema.delivery, schema.subscriber, schema.suppression
-    mine = and_(
-        table.c.id == held.delivery_id,
-        table.c.state == State.CLAIMED,
-        table.c.claim == held.claim,
-        table.c.worker_id == held.worker_id,
-    )
     welcome = exists().where(
         people.c.id == table.c.subscriber_id,
         people.c.status == Status.ACTIVE,
@@ -182,17 +210,19 @@ def begin(connection: Connection, held: Claim, *, relay: str, now: datetime) -> 
     # Account mail answers what the person asked for; unsubscribing does not bar it.
     moved = connection.execute(
         update(table)
-        .where(mine, or_(table.c.digest_id.is_(None), welcome))
+        .where(_mine(held), or_(table.c.digest_id.is_(None), welcome))
         .values(state=State.SENDING)
     ).rowcount
     if not moved:
         reason = _why_not(connection, held, now=now)
+        if reason is None:
+            return None
         connection.execute(
             update(table)
-            .where(mine)
+            .where(_mine(held))
             .values(state=State.SKIPPED, reason=reason, ended_at=now, worker_id=None)
         )
-        return False
+        return State.SKIPPED
     connection.execute(
         insert(schema.attempt).values(
             delivery_id=held.delivery_id,
@@ -204,7 +234,7 @@ def begin(connection: Connection, held: Claim, *, relay: str, now: datetime) -> 
             text="",
         )
     )
-    return True
+    return State.SENDING
 
 
 def spoil(connection: Connection, held: Claim, *, now: datetime) -> None:
@@ -212,46 +242,60 @@ def spoil(connection: Connection, held: Claim, *, now: datetime) -> None:
     table = schema.delivery
     connection.execute(
         update(table)
-        .where(
-            table.c.id == held.delivery_id,
-            table.c.state == State.CLAIMED,
-            table.c.claim == held.claim,
+        .where(_mine(held))
+        .values(
+            state=State.FAILED,
+            reason="poison",
+            text="The mail could not be put together; the log says why.",
+            ended_at=now,
+            worker_id=None,
         )
-        .values(state=State.FAILED, reason="poison", ended_at=now, worker_id=None)
     )
 
 
-def _why_not(connection: Connection, held: Claim, *, now: datetime) -> str:
+def _why_not(connection: Connection, held: Claim, *, now: datetime) -> str | None:
     table, people, barred = schema.delivery, schema.subscriber, schema.suppression
     row = connection.execute(
         select(
             people.c.status,
-            people.c.address,
+            (people.c.address == table.c.address).label("same_address"),
             people.c.paused_until,
             barred.c.reason,
         )
         .select_from(table)
         .outerjoin(people, people.c.id == table.c.subscriber_id)
         .outerjoin(barred, barred.c.address_hash == people.c.address_hash)
-        .where(table.c.id == held.delivery_id)
-    ).one()
+        .where(_mine(held))
+    ).first()
+    if row is None:
+        return None
     if row.status != Status.ACTIVE:
         return str(row.status or Status.ERASED)
-    if row.address != held.address:
+    if not row.same_address:
         return "address changed"
     if row.paused_until is not None and row.paused_until > now:
         return str(Status.PAUSED)
-    return str(row.reason)
+    reason: str | None = row.reason
+    return reason
 
 
 def finish(connection: Connection, held: Claim, result: Result, *, now: datetime) -> bool:
-    """Store how an attempt ended; False when the row is no longer this worker's."""
+    """Store how an attempt ended; False when the row is no longer this worker's.
+
+    A late answer wins: a row that was given up as `unknown` meanwhile is `sent` or `failed` after
+    all, as long as nobody claimed it again.
+    """
     table, attempts = schema.delivery, schema.attempt
     ended = result.state not in _OPEN
+    under_way = and_(table.c.state == State.SENDING, table.c.worker_id == held.worker_id)
+    given_up = and_(
+        table.c.state == State.UNKNOWN, literal(result.state in (State.SENT, State.FAILED))
+    )
     values: dict[str, Any] = {
         "state": result.state,
         "reason": result.reason,
-        "attempts": table.c.attempts + int(result.spent),
+        # Given up, it was charged already.
+        "attempts": table.c.attempts + case((under_way, int(result.spent)), else_=0),
         "code": result.code,
         "enhanced": result.enhanced,
         "text": result.text,
@@ -264,12 +308,13 @@ def finish(connection: Connection, held: Claim, result: Result, *, now: datetime
         update(table)
         .where(
             table.c.id == held.delivery_id,
-            table.c.state == State.SENDING,
             table.c.claim == held.claim,
-            table.c.worker_id == held.worker_id,
+            or_(under_way, given_up),
         )
         .values(values)
     ).rowcount
+    if not moved:
+        return False
     connection.execute(
         update(attempts)
         .where(attempts.c.delivery_id == held.delivery_id, attempts.c.claim == held.claim)
@@ -281,7 +326,7 @@ def finish(connection: Connection, held: Claim, result: Result, *, now: datetime
             text=result.text,
         )
     )
-    return bool(moved)
+    return True
 
 
 def counts(

@@ -52,6 +52,10 @@ def remember(
     connection: Connection, fetch: Fetch, stored: Stored, *, started_at: datetime, seconds: float
 ) -> Read:
     """Store how a read went, and the source's state where it was one to build on."""
+    reason = fetch.reason
+    if stored.refused:
+        refused = f"{stored.refused} of {len(fetch.records)} could not be stored; see the log."
+        reason = f"{reason} {refused}".strip()
     table = schema.source
     connection.execute(insert_ignoring(connection, table).values(name=fetch.source, state={}))
     changes: dict[str, Any] = {}
@@ -67,7 +71,7 @@ def remember(
         started_at=started_at,
         seconds=seconds,
         health=fetch.health,
-        reason=fetch.reason,
+        reason=reason,
         fetched=len(fetch.records),
         new=stored.new,
         changed=stored.changed,

@@ -9,10 +9,20 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, delete, func, insert, select, update
+from sqlalchemy import (
+    Connection,
+    RowMapping,
+    bindparam,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from digest import schema
-from digest.cadence import next_slot
+from digest.cadence import known_zone, next_slot
 from digest.errors import NotFound
 from digest.models import Frequency, Newcomer, Schedule, Status, Subscriber, Wishes
 from digest.storage.database import insert_ignoring
@@ -130,6 +140,7 @@ def follow(connection: Connection, wanted: Mapping[int, Collection[str]]) -> Non
         {"subscriber_id": subscriber_id, "topic_id": known[slug]}
         for subscriber_id, slugs in wanted.items()
         for slug in dict.fromkeys(slugs)
+        if slug in known  # not removed in the meantime
     ]
     if follows:
         connection.execute(insert(table), follows)
@@ -172,13 +183,16 @@ def _schedule(
     connection: Connection, subscriber_id: int, wishes: Wishes, *, active: bool, since: datetime
 ) -> None:
     table = schema.schedule
-    # Two changes at one instant are one.
+    # Two changes at one instant are one; so is what a clock that was set back makes undone.
     connection.execute(
         delete(table).where(table.c.subscriber_id == subscriber_id, table.c.since >= since)
     )
     connection.execute(
         update(table)
-        .where(table.c.subscriber_id == subscriber_id, table.c.until.is_(None))
+        .where(
+            table.c.subscriber_id == subscriber_id,
+            or_(table.c.until.is_(None), table.c.until > since),
+        )
         .values(until=since)
     )
     connection.execute(
@@ -192,28 +206,34 @@ def _schedule(
             active=active,
         )
     )
-    refresh_due(connection, [subscriber_id])
+    refresh_due(connection, planned_until(connection, [subscriber_id]))
 
 
-def refresh_due(
-    connection: Connection, subscriber_ids: Sequence[int], *, after: datetime | None = None
-) -> None:
-    """Set the hint of when each is due next: the first slot after `after`, or without a row yet."""
-    planned = (
-        dict.fromkeys(subscriber_ids, after)
-        if after is not None
-        else planned_until(connection, subscriber_ids)
-    )
-    found = histories(connection, subscriber_ids)
+def refresh_due(connection: Connection, planned: Mapping[int, datetime]) -> int:
+    """Set the hint of when each is due next, their first slot after `planned`; how many changed."""
     table = schema.subscriber
-    for subscriber_id in subscriber_ids:
-        history = found.get(subscriber_id, [])
-        slot = next_slot(history, after=planned[subscriber_id]) if history else None
+    # Locked before their schedules are read: who changes their wishes meanwhile waits, or is seen.
+    hints = connection.execute(
+        select(table.c.id, table.c.next_due_at)
+        .where(table.c.id.in_(planned))
+        .order_by(table.c.id)
+        .with_for_update()
+    ).all()
+    found = histories(connection, list(planned))
+    wrong = []
+    for subscriber_id, hint in hints:
+        slot = next_slot(found.get(subscriber_id, []), after=planned[subscriber_id])
+        due_at = slot.due_at if slot else None
+        if due_at != hint:
+            wrong.append({"who": subscriber_id, "due_at": due_at})
+    if wrong:
         connection.execute(
             update(table)
-            .where(table.c.id == subscriber_id)
-            .values(next_due_at=slot.due_at if slot else None)
+            .where(table.c.id == bindparam("who"))
+            .values(next_due_at=bindparam("due_at")),
+            wrong,
         )
+    return len(wrong)
 
 
 def planned_until(connection: Connection, subscriber_ids: Sequence[int]) -> dict[int, datetime]:
@@ -252,7 +272,7 @@ def histories(connection: Connection, subscriber_ids: Sequence[int]) -> dict[int
 def _schedule_of(row: RowMapping) -> Schedule:
     return Schedule(
         since=row["since"],
-        zone=row["zone"],
+        zone=known_zone(row["zone"]),
         hour=row["hour"],
         frequency=Frequency(row["frequency"]),
         weekday=row["weekday"],
@@ -315,6 +335,18 @@ def due(connection: Connection, *, now: datetime, limit: int) -> list[int]:
     return list(rows.scalars())
 
 
+def active_ids(connection: Connection, *, after: int, limit: int) -> list[int]:
+    """The ids of active subscribers above `after`, in order."""
+    table = schema.subscriber
+    rows = connection.execute(
+        select(table.c.id)
+        .where(table.c.id > after, table.c.status == Status.ACTIVE)
+        .order_by(table.c.id)
+        .limit(limit)
+    )
+    return list(rows.scalars())
+
+
 def _with_topics(connection: Connection, rows: Sequence[RowMapping]) -> list[Subscriber]:
     follows, topics = schema.follow, schema.topic
     followed: dict[int, list[str]] = defaultdict(list)
@@ -333,7 +365,7 @@ def _subscriber(row: RowMapping, topics: Sequence[str]) -> Subscriber:
         id=row["id"],
         address=row["address"],
         name=row["name"],
-        zone=row["zone"],
+        zone=known_zone(row["zone"]),
         hour=row["hour"],
         frequency=Frequency(row["frequency"]),
         weekday=row["weekday"],

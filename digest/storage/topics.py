@@ -6,11 +6,12 @@ import re
 import unicodedata
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, delete, func, select
 
 from digest import schema
 from digest.errors import AlreadyExists, NotFound
 from digest.models import Topic
+from digest.storage.database import insert_ignoring
 
 _COLUMNS = [schema.topic.c[name] for name in ("id", "slug", "name", "query")]
 
@@ -24,13 +25,18 @@ def slug_of(name: str) -> str:
 def add(connection: Connection, name: str, query: str, *, slug: str = "", now: datetime) -> Topic:
     """Store a topic whose filter was parsed before; AlreadyExists."""
     slug = slug or slug_of(name)
-    if any(topic.slug == slug for topic in all_topics(connection)):
-        raise AlreadyExists(f"There is a topic {slug} already. Remove it first, or choose a name.")
-    table = schema.topic
-    row = connection.execute(
-        insert(table).values(slug=slug, name=name, query=query, created_at=now).returning(*_COLUMNS)
+    row = (
+        connection.execute(
+            insert_ignoring(connection, schema.topic)
+            .values(slug=slug, name=name, query=query, created_at=now)
+            .returning(*_COLUMNS)
+        )
+        .mappings()
+        .first()
     )
-    return Topic(**row.mappings().one())
+    if row is None:
+        raise AlreadyExists(f"There is a topic {slug} already. Remove it first, or choose a name.")
+    return Topic(**row)
 
 
 def all_topics(connection: Connection) -> list[Topic]:

@@ -16,4 +16,4 @@ class WebSite:
     imprint_url: str = ""
     privacy_contact: str = ""
     locale: str = "en"
-    sample: bool = False  # the papers are invented: every page says so
+    sample: bool = False  # some of the papers are invented: every page says so

@@ -36,7 +36,7 @@ def listen(host: str, port: int, *, search: bool = False) -> socket.socket:
                 why = os.strerror(error.errno) if error.errno else str(error)
                 raise SettingsError(f"Cannot listen on {host}, port {candidate}: {why}.") from error
     taken = f"the ports from {port} on are" if search else f"port {port} is"
-    raise Busy(f"On {host} {taken} taken by another program. Stop it, or choose another port.")
+    raise Busy(f"On {host} {taken} taken by another program. Stop it, or set DIGEST_WEB_PORT.")
 
 
 class WebServer:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 
-from babel.dates import format_datetime, format_skeleton
+from babel.dates import format_date, format_skeleton, format_time
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from sqlalchemy import Engine
 from starlette.requests import Request
@@ -104,7 +104,8 @@ def load_templates(folder: Path, *, language: Language) -> Environment:
         return format_skeleton("MMMMEEEEd", value, locale=language.formats)
 
     def instant(value: datetime) -> str:
-        return format_datetime(value, "medium", tzinfo=UTC, locale=language.formats)
+        day = format_date(value.astimezone(UTC), locale=language.formats)
+        return f"{day}, {format_time(value, 'short', tzinfo=UTC, locale=language.formats)}"
 
     def weekday(number: int) -> str:
         return language.day(date(2024, 1, 1 + number), "EEEE")  # 1 January 2024 was a Monday

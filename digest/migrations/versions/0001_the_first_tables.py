@@ -292,13 +292,14 @@ def upgrade() -> None:
 
     op.create_table(
         "signal",
-        sa.Column("paper_id", ID, nullable=False),
-        sa.Column("source", sa.String(length=200), nullable=False),
+        sa.Column("record_id", ID, nullable=False),
         sa.Column("name", sa.String(length=20), nullable=False),
         sa.Column("seen_at", INSTANT, nullable=False),
         sa.Column("value", sa.Integer(), nullable=False),
-        sa.ForeignKeyConstraint(["paper_id"], ["paper.id"], name=op.f("fk_signal_paper_id_paper")),
-        sa.PrimaryKeyConstraint("paper_id", "source", "name", "seen_at", name=op.f("pk_signal")),
+        sa.ForeignKeyConstraint(
+            ["record_id"], ["record.id"], name=op.f("fk_signal_record_id_record")
+        ),
+        sa.PrimaryKeyConstraint("record_id", "name", "seen_at", name=op.f("pk_signal")),
     )
     op.create_table(
         "delivery",

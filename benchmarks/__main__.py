@@ -1,0 +1,43 @@
+"""`python -m benchmarks [NAME ...]`, which is `make bench`: run them and print their tables.
+
+CHECK=1 ends with exit code 1 when a bar is missed; FULL=1 has the demo install from nothing too.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from benchmarks import collect, dedupe, demo, send, topics
+from benchmarks.measuring import Row, machine, show
+
+BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
+    "demo": partial(demo.run, full=bool(os.environ.get("FULL"))),
+    "collect": collect.run,
+    "send": send.run,
+    "topics": topics.run,
+    "dedupe": dedupe.run,
+}
+
+
+def main(names: Sequence[str]) -> int:
+    """Run those that are named, else all; the exit code."""
+    if unknown := [name for name in names if name not in BENCHMARKS]:
+        print(f"No benchmark {', '.join(unknown)}. There are: {', '.join(BENCHMARKS)}")
+        return 2
+    started = time.monotonic()
+    print(f"{machine()}\n")
+    missed = 0
+    for name in names or BENCHMARKS:
+        rows = BENCHMARKS[name]()
+        show(name, rows)
+        missed += sum(row.missed for row in rows)
+    print(f"{missed} bars missed, in {time.monotonic() - started:.0f} s.")
+    return 1 if missed and os.environ.get("CHECK") else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

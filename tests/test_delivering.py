@@ -1,0 +1,685 @@
+"""Delivering: from frozen digests to a mail server that is slow, broken, or gone."""
+
+from __future__ import annotations
+
+import logging
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, delete, select, update
+from sqlalchemy.exc import OperationalError
+
+from digest import schema
+from digest.delivery import Server
+from digest.errors import Busy, DeliveryError
+from digest.models import Frequency, Message, State, Status, Wishes
+from digest.pipeline import delivering
+from digest.pipeline.delivering import Delivered, decide
+from digest.pipeline.testing import send_test
+from digest.storage import ledger, subscribers
+from digest.storage.database import reading, writing
+from digest.storage.digests import Content
+from digest.storage.ledger import Claim
+from tests.house import KEY, make_house
+from tests.post_office import DAY, HELD, NOW, SITE, PostOffice, address_of, compose_mail
+from tests.replay import Replay
+from tests.sink import Sink, Step
+
+ROOT = Path(__file__).resolve().parents[1]
+TEMPLATES = ROOT / "templates"
+MINUTE = timedelta(minutes=1)
+ADA = address_of(0)
+
+
+@pytest.fixture
+def office(engine: Engine, tmp_path: Path) -> PostOffice:
+    found = PostOffice(engine, tmp_path)
+    found.move_in(8)
+    return found
+
+
+class Watching(Sink):
+    """A sink that calls `look` with the recipients at each step, before it answers."""
+
+    def __init__(self, look: Callable[[str, list[str]], None]) -> None:
+        super().__init__()
+        self.look = look
+
+    def fault(self, step: str, *, recipients: list[str]) -> Any:
+        self.look(step, recipients)
+        return super().fault(step, recipients=recipients)
+
+
+def wait_until(check: Callable[[], bool], *, seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.005)
+
+
+def got(sink: Sink) -> Counter[str]:
+    """How many mails each address was sent, confirmed or not."""
+    return Counter(address for mail in sink.arrived for address in mail.recipients)
+
+
+# ------------------------------------------------------------------ what becomes of an error
+
+STEPS = [timedelta(minutes=step) for step in (5, 15, 30)]
+
+
+def decided(
+    error: DeliveryError,
+    *,
+    attempts: int = 0,
+    jitter: float = 0.0,
+    time_left: timedelta = timedelta(hours=2),
+) -> ledger.Result:
+    held = Claim(
+        delivery_id=1,
+        claim=1,
+        worker_id=1,
+        attempts=attempts,
+        give_up_at=NOW + time_left,
+    )
+    return decide(error, held, seconds=0.1, retry=STEPS, jitter=jitter, now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("attempts", "jitter", "wait"),
+    [(0, 0.0, 5.0), (0, 1.0, 5.5), (1, 0.0, 15.0), (2, 0.0, 30.0), (3, 0.0, 30.0), (9, 0.5, 31.5)],
+)
+def test_the_waits_between_attempts(attempts: int, jitter: float, wait: float) -> None:
+    error = DeliveryError("4.2.1 Later", code=450)
+    found = decided(error, attempts=attempts, jitter=jitter)
+    assert (found.state, found.spent) == (State.DEFERRED, True)
+    assert found.next_attempt_at == NOW + timedelta(minutes=wait)
+    assert (found.code, found.enhanced, found.text) == (450, "4.2.1", "4.2.1 Later")
+
+
+def test_a_wait_that_ends_too_late_is_the_end() -> None:
+    late = decided(DeliveryError("4.2.1 Later", code=450), time_left=5 * MINUTE)
+    assert (late.state, late.reason, late.spent) == (State.FAILED, "gave up", True)
+
+
+@pytest.mark.parametrize(
+    ("error", "attempts", "state", "reason", "spent"),
+    [
+        (DeliveryError("No", code=550, permanent=True), 0, State.FAILED, "refused", True),
+        (DeliveryError("?", unknown=True), 0, State.UNKNOWN, "no answer", True),
+        (DeliveryError("Bye", code=421, host=True), 0, State.PLANNED, "mail server", False),
+        (DeliveryError("Bye", code=421, host=True), 2, State.DEFERRED, "mail server", False),
+        (
+            DeliveryError("No", code=535, host=True, permanent=True),
+            0,
+            State.PLANNED,
+            "mail server",
+            False,
+        ),
+    ],
+)
+def test_whose_fault_it_is(
+    error: DeliveryError, attempts: int, state: State, reason: str, spent: bool
+) -> None:
+    found = decided(error, attempts=attempts)
+    assert (found.state, found.reason, found.spent) == (state, reason, spent)
+
+
+# ------------------------------------------------------------------ refused, deferred, sent
+
+
+def test_twice_not_now_then_yes_is_one_mail_and_three_attempts(
+    office: PostOffice, sink: Sink
+) -> None:
+    office.plan(office.people[0])
+    sink.on("RCPT", f"451 4.7.1 <{ADA.upper()}> greylisted", times=2)
+    postman = office.postman(sink.port)
+    for _ in range(40):
+        postman.deliver()
+        office.check()
+        office.now += MINUTE
+    assert got(sink) == {ADA: 1}
+    [row] = office.rows()
+    assert (row["state"], row["attempts"], row["code"], row["reason"]) == ("sent", 3, 250, "")
+    tried = office.attempts()
+    assert [(one["outcome"], one["code"], one["enhanced"], one["text"]) for one in tried] == [
+        ("deferred", 451, "4.7.1", "4.7.1 <<recipient>> greylisted"),
+        ("deferred", 451, "4.7.1", "4.7.1 <<recipient>> greylisted"),
+        ("sent", 250, "2.0.0", "2.0.0 Kept"),
+    ]
+    gaps = [tried[n + 1]["started_at"] - tried[n]["started_at"] for n in range(2)]
+    assert 5 * MINUTE <= gaps[0] <= 6 * MINUTE
+    assert 15 * MINUTE <= gaps[1] <= 17 * MINUTE
+    assert {one["relay"] for one in tried} == {f"127.0.0.1:{sink.port}"}
+
+
+def test_not_ever_is_final_with_the_servers_words(
+    office: PostOffice, sink: Sink, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    office.plan()
+    sink.on("RCPT", f"550 5.1.1 <{ADA}>: no such user", recipient=ADA)
+    assert office.postman(sink.port).deliver().states == {State.SENT: 7, State.FAILED: 1}
+    assert got(sink) == {address_of(number): 1 for number in range(1, 8)}
+    row = office.rows()[0]
+    assert (row["state"], row["reason"], row["code"]) == ("failed", "refused", 550)
+    assert row["text"] == "5.1.1 <<recipient>>: no such user"
+    office.now += 2 * DAY
+    assert office.postman(sink.port).deliver().states == {}
+    ours = [record for record in caplog.records if record.name.startswith("digest")]
+    assert len(ours) == 8
+    assert not any("@example.org" in record.getMessage() for record in ours)
+
+
+def test_the_wire_address_is_taken_out_of_the_words_too(office: PostOffice, sink: Sink) -> None:
+    office.change(office.people[0], address="Ada@Bücher.Example")
+    office.plan(office.people[0])
+    sink.on("RCPT", "550 5.1.1 <ada@xn--bcher-kva.example> is gone")
+    office.postman(sink.port).deliver()
+    assert [row["text"] for row in office.rows()] == ["5.1.1 <<recipient>> is gone"]
+
+
+def test_it_gives_up_in_time(office: PostOffice, sink: Sink) -> None:
+    office.plan(office.people[0], give_up=timedelta(hours=1))
+    sink.on("DATA", "452 4.2.2 Full")
+    for _ in range(90):
+        office.postman(sink.port).deliver()
+        office.now += MINUTE
+    [row] = office.rows()
+    assert (row["state"], row["reason"], row["attempts"]) == ("failed", "gave up", 4)
+    assert row["text"] == "4.2.2 Full"
+
+
+def test_what_no_server_took_in_time_is_superseded(
+    office: PostOffice, sink: Sink, quick: None
+) -> None:
+    office.plan(office.people[0], give_up=timedelta(hours=1))
+    sink.on("CONNECT", "421 4.3.2 Down", close=True)
+    office.postman(sink.port).deliver()
+    office.now += timedelta(hours=1)
+    assert office.postman(sink.port).deliver() == Delivered()
+    [row] = office.rows()
+    assert (row["state"], row["reason"], row["attempts"]) == ("skipped", "superseded", 0)
+
+
+def test_the_attempt_is_on_disk_when_the_content_arrives(office: PostOffice) -> None:
+    seen: list[tuple[str, list[tuple[str, str]]]] = []
+
+    def look(step: str, recipients: list[str]) -> None:
+        if step != ".":
+            return
+        with reading(office.engine) as connection:
+            joined = schema.attempt.join(schema.delivery)
+            found = connection.execute(
+                select(schema.delivery.c.state, schema.attempt.c.outcome)
+                .select_from(joined)
+                .where(schema.delivery.c.address == recipients[0])
+            )
+            seen.append((recipients[0], [tuple(row) for row in found]))
+
+    office.plan()
+    with Watching(look) as sink:
+        office.postman(sink.port, connections=3).deliver()
+    assert dict(seen) == {address_of(number): [("sending", "sending")] for number in range(8)}
+
+
+def test_a_lost_answer_is_unknown_and_never_sent_again(office: PostOffice, sink: Sink) -> None:
+    office.plan()
+    sink.on(".", recipient=ADA, close=True)
+    assert office.postman(sink.port).deliver().states == {State.SENT: 7, State.UNKNOWN: 1}
+    office.now += timedelta(hours=3)
+    office.postman(sink.port).deliver()
+    assert got(sink) == {address_of(number): 1 for number in range(8)}
+    row = office.rows()[0]
+    assert (row["state"], row["reason"], row["attempts"]) == ("unknown", "no answer", 1)
+    office.check()
+
+
+# ------------------------------------------------------------------ the server's own trouble
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Back-off without waiting."""
+    monkeypatch.setattr(delivering, "_BACK_OFF", (0.0, 0.0))
+
+
+def test_the_servers_trouble_spends_nobodys_attempts(
+    office: PostOffice, sink: Sink, quick: None
+) -> None:
+    office.plan()
+    steps: tuple[Step, ...] = ("CONNECT", "EHLO", "MAIL", "RCPT", "DATA", ".")
+    troubles = [(step, reply) for step in steps for reply in ("421 4.3.2 Closing", "")]
+    troubles.remove((".", ""))  # that is a lost answer
+    for number, (step, reply) in enumerate(troubles, start=1):
+        sink.on(step, reply, close=True)
+        delivered = office.postman(sink.port).deliver()
+        assert delivered.states == {}, (step, reply)
+        assert delivered.problem
+        assert delivered.problem.startswith(reply)
+        assert sink.connections == number  # the first trouble ends the pass
+        office.check()
+        sink.on(step)
+        office.now += 2 * MINUTE
+    assert {(row["state"], row["attempts"]) for row in office.rows()} == {("planned", 0)}
+    assert sink.mails == []
+    assert office.postman(sink.port).deliver().states == {State.SENT: 8}
+
+
+def test_the_servers_trouble_is_told_without_the_address(
+    office: PostOffice, sink: Sink, caplog: pytest.LogCaptureFixture
+) -> None:
+    office.plan(office.people[0])
+    sink.on("RCPT", f"421 4.7.0 Too much for <{ADA}>")
+    told = "421 4.7.0 Too much for <<recipient>>"
+    assert office.postman(sink.port).deliver().problem == told
+    with reading(office.engine) as connection:
+        assert connection.execute(select(schema.run.c.error)).scalar_one() == told
+    assert ADA not in " ".join(record.getMessage() for record in caplog.records)
+
+
+def test_a_wrong_password_waits_for_the_right_one(office: PostOffice) -> None:
+    office.plan()
+    with Sink(login=("postbote", "s3cret")) as sink:
+        wrong = office.postman(sink.port, server={"user": "postbote", "password": "wrong"})
+        assert wrong.deliver().problem.startswith("535 ")
+        assert office.states() == {State.PLANNED: 8}
+        assert office.attempts() == []
+        right = office.postman(sink.port, server={"user": "postbote", "password": "s3cret"})
+        assert right.deliver().states == {State.SENT: 8}
+
+
+def test_back_off_keeps_off_grows_and_ends(
+    office: PostOffice, sink: Sink, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    office.plan()
+    sink.on("CONNECT", "421 4.3.2 Down", close=True, times=3)
+    postman = office.postman(sink.port)
+    assert postman.deliver().problem == "421 4.3.2 Down"
+    assert postman.deliver().problem == "421 4.3.2 Down"
+    assert sink.connections == 1  # within the wait nobody asks
+    for _ in range(2):
+        monkeypatch.setattr(postman, "_not_before", 0.0)
+        postman.deliver()
+    waits = [line.split(" s: ")[0].rpartition(" ")[2] for line in caplog.messages if " s: " in line]
+    assert waits == ["5", "10", "20"]
+    monkeypatch.setattr(postman, "_not_before", 0.0)
+    sink.on("RCPT", "421 4.7.0 Enough", recipient=address_of(5), times=1)
+    assert postman.deliver().states == {State.SENT: 5}
+    assert caplog.messages[-1].startswith("Delivery")
+    waits = [line.split(" s: ")[0].rpartition(" ")[2] for line in caplog.messages if " s: " in line]
+    assert waits[3:] == ["5"]  # it worked meanwhile, so the wait begins anew
+
+
+def test_fewer_connections_than_wished_for_do_the_work(office: PostOffice, sink: Sink) -> None:
+    office.plan()
+    sink.on("CONNECT", "421 4.7.0 Too many connections", close=True, times=3)
+    delivered = office.postman(sink.port, connections=4).deliver()
+    assert delivered == Delivered(states={State.SENT: 8})
+    assert sink.connections == 4
+
+
+def test_when_no_connection_can_be_had_all_stop(office: PostOffice, sink: Sink) -> None:
+    office.plan()
+    sink.on("CONNECT", "421 4.7.0 Too many connections", close=True)
+    delivered = office.postman(sink.port, connections=4).deliver()
+    assert delivered.problem == "421 4.7.0 Too many connections"
+    assert sink.connections == 4
+    assert office.states() == {State.PLANNED: 8}
+    assert {row["worker_id"] for row in office.rows()} == {None}
+
+
+def test_a_server_that_closes_after_each_message_is_no_trouble(
+    office: PostOffice, sink: Sink
+) -> None:
+    office.plan()
+    sink.on(".", "250 2.0.0 Kept, and good bye", close=True)
+    assert office.postman(sink.port, connections=2).deliver() == Delivered(states={State.SENT: 8})
+    assert sink.connections == 8
+
+
+def test_nothing_due_writes_nothing(office: PostOffice, sink: Sink) -> None:
+    office.plan(due=NOW + DAY)
+    postman = office.postman(sink.port)
+    for _ in range(3):
+        assert postman.deliver() == Delivered()
+    with reading(office.engine) as connection:
+        for table in (schema.worker, schema.run):
+            assert connection.execute(select(table)).all() == []
+    assert sink.connections == 0
+
+
+# ------------------------------------------------------------------ who goes first, and who not
+
+
+def test_account_mail_overtakes_a_long_run(office: PostOffice) -> None:
+    office.move_in(32)
+    office.plan()
+    asked = threading.Event()
+
+    def look(step: str, recipients: list[str]) -> None:
+        if step == "." and len(sink.arrived) == 10 and not asked.is_set():
+            asked.set()
+            office.account_mail(office.people[-1])
+
+    with Watching(look) as sink:
+        assert office.postman(sink.port, connections=2).deliver().states == {State.SENT: 41}
+        subjects = [b"Subject: Your confirm" in mail.content for mail in sink.mails]
+    assert subjects.count(True) == 1
+    assert 10 <= subjects.index(True) <= 14
+
+
+def test_one_slow_answer_does_not_hold_back_what_falls_due_meanwhile(
+    office: PostOffice, sink: Sink
+) -> None:
+    office.plan(office.people[0])
+    sink.on(".", recipient=ADA, delay=60)
+    postman = office.postman(sink.port, connections=2, server={"final_timeout": 4.0})
+    delivery = threading.Thread(target=postman.deliver)
+    delivery.start()
+    wait_until(lambda: len(sink.arrived) == 1)
+    office.account_mail(office.people[1])
+    office.plan(office.people[2])
+    wait_until(lambda: len(sink.arrived) == 3)
+    assert office.rows()[0]["state"] == "sending"  # its answer is still waited for
+    delivery.join()
+    assert [mail.recipients for mail in sink.arrived] == [
+        (ADA,),
+        (address_of(1),),
+        (address_of(2),),
+    ]
+    assert office.states() == {State.UNKNOWN: 1, State.SENT: 2}
+
+
+BARS: dict[str, Callable[[PostOffice, int], None]] = {
+    "unsubscribed": lambda office, who: office.change(who, status=Status.UNSUBSCRIBED),
+    "paused": lambda office, who: office.change(who, paused_until=NOW + DAY),
+    "complained": lambda office, who: office.suppress(who, "complained"),
+    "address changed": lambda office, who: office.change(who, address="new@example.org"),
+}
+
+
+@pytest.mark.parametrize("reason", BARS)
+@pytest.mark.parametrize("when", ["after planning", "after the claim"])
+def test_who_wants_no_mail_gets_none(
+    office: PostOffice, sink: Sink, reason: str, when: str
+) -> None:
+    office.plan()
+    office.account_mail(office.people[0])
+    bars = [lambda: BARS[reason](office, office.people[0])]
+
+    def compose(content: Content) -> Message:
+        # A row is composed after its claim and before its last check.
+        if content.personal["address"] == ADA and content.personal["unsubscribe_url"]:
+            bars.pop()()
+        return compose_mail(content)
+
+    if when == "after planning":
+        bars.pop()()
+        compose = compose_mail
+    delivered = office.postman(sink.port, compose=compose).deliver()
+    assert delivered.states == {State.SENT: 8, State.SKIPPED: 1}
+    [skipped] = [row for row in office.rows() if row["state"] == State.SKIPPED]
+    assert (skipped["address"], skipped["reason"]) == (ADA, reason)
+    assert [
+        b"Your confirm" in mail.content for mail in sink.mails if mail.recipients == (ADA,)
+    ] == [True]
+    office.check()
+
+
+def test_leaving_by_the_link_is_kept(office: PostOffice, sink: Sink) -> None:
+    office.plan()
+    with writing(office.engine) as connection:
+        subscribers.unsubscribe(connection, office.people[0], now=NOW, detail="by the link")
+    office.postman(sink.port).deliver()
+    assert ADA not in got(sink)
+
+
+# ------------------------------------------------------------------ one bad thing stops only itself
+
+
+@pytest.mark.parametrize(
+    "break_it",
+    [
+        pytest.param(lambda c, t: c.execute(delete(t).where(t.c.kind == "card")), id="no card"),
+        pytest.param(
+            lambda c, t: c.execute(update(t).where(t.c.kind == "card").values(html=b"\xff")),
+            id="no text",
+        ),
+    ],
+)
+def test_a_poison_digest_fails_alone(
+    office: PostOffice, sink: Sink, break_it: Callable[..., object], caplog: Any
+) -> None:
+    office.plan()
+    # Only the first names the part that breaks.
+    with writing(office.engine) as connection:
+        table, parts = schema.digest, schema.part
+        good = connection.execute(select(parts).where(parts.c.kind == "card")).mappings().one()
+        connection.execute(parts.insert().values({**good, "hash": "9" * 64, "kind": "safe"}))
+        for digest_id, items in connection.execute(select(table.c.id, table.c["items"])).all()[1:]:
+            safe = [{**item, "part": "9" * 64} for item in items]
+            connection.execute(update(table).where(table.c.id == digest_id).values(items=safe))
+        break_it(connection, parts)
+    delivered = office.postman(sink.port, connections=2).deliver()
+    assert delivered.states == {State.SENT: 7, State.FAILED: 1}
+    row = office.rows()[0]
+    assert (row["state"], row["reason"], row["attempts"]) == ("failed", "poison", 0)
+    assert "log" in row["text"]
+    assert office.attempts()[0]["delivery_id"] != row["id"]
+    assert office.postman(sink.port).deliver() == Delivered()
+    assert ADA not in caplog.text
+    office.check()
+
+
+def test_a_database_that_fails_is_no_poison_and_leaves_nothing_claimed(
+    office: PostOffice, sink: Sink
+) -> None:
+    office.plan()
+
+    def compose(content: Content) -> Message:
+        if content.personal["address"] == address_of(3):
+            wait_until(lambda: len(sink.arrived) >= 2)
+            raise OperationalError("select", {}, Exception("the server closed the connection"))
+        return compose_mail(content)
+
+    sink.on(".", delay=0.2)
+    with pytest.raises(OperationalError):
+        office.postman(sink.port, connections=2, compose=compose).deliver()
+    # What was under way ended well: nothing is left half done.
+    assert not set(office.states()) & {*HELD, State.UNKNOWN, State.FAILED}
+    assert office.states()[State.SENT] == len(sink.arrived)
+    sink.on(".")
+    office.postman(sink.port).deliver()
+    assert got(sink) == {address_of(number): 1 for number in range(8)}
+
+
+# ------------------------------------------------------------------ stopping, dying, rivals
+
+
+def test_stop_ends_after_what_is_under_way(office: PostOffice) -> None:
+    office.move_in(32)
+    office.plan()
+
+    def look(step: str, recipients: list[str]) -> None:
+        if step == "." and len(sink.arrived) == 9:
+            postman.stop()
+
+    with Watching(look) as sink:
+        postman = office.postman(sink.port, connections=3)
+        [(state, sent)] = postman.deliver().states.items()
+        assert (state, len(sink.mails)) == (State.SENT, sent)
+        assert 10 <= sent <= 13
+        assert office.states() == {State.SENT: sent, State.PLANNED: 40 - sent}
+        assert postman.deliver().states == {}
+        office.check()
+        assert office.postman(sink.port).deliver().states == {State.SENT: 40 - sent}
+
+
+def test_two_at_once_are_one_and_a_refusal(office: PostOffice, sink: Sink) -> None:
+    office.plan()
+    sink.on(".", delay=0.1)
+    ends: list[object] = []
+
+    def run() -> None:
+        try:
+            ends.append(office.postman(sink.port).deliver().states)
+        except Busy as error:
+            ends.append(type(error))
+
+    threads = [threading.Thread(target=run) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(map(str, ends)) == sorted(map(str, [Busy, Busy, {State.SENT: 8}]))
+    assert got(sink) == {address_of(number): 1 for number in range(8)}
+
+
+def test_others_may_write_meanwhile(office: PostOffice, sink: Sink) -> None:
+    office.move_in(32)
+    office.plan()
+    done = threading.Event()
+    written = 0
+
+    def write() -> None:
+        nonlocal written
+        while not done.is_set():
+            with writing(office.engine) as connection:
+                connection.execute(update(schema.subscriber).values(max_papers=written % 9))
+                written += 1
+                time.sleep(0.002)  # a transaction of some length
+            time.sleep(0.001)  # SQLite's lock is not fair: leave a gap
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        assert office.postman(sink.port, connections=4).deliver().states == {State.SENT: 40}
+    finally:
+        done.set()
+        writer.join()
+    assert written > 5
+
+
+@pytest.mark.parametrize("seed", [1])
+def test_killed_at_any_moment_nothing_is_lost_and_nothing_sent_twice(
+    office: PostOffice, database_url: str, sink: Sink, seed: int
+) -> None:
+    """Judged by what the sink received, by address and slot."""
+    dice = random.Random(seed)
+    office.move_in(52)
+    office.plan()
+    for person in office.people[::20]:
+        office.account_mail(person, request=str(person))
+    rows, connections, kills = len(office.rows()), 3, 0
+    sink.on(".", delay=0.02)
+    command = [sys.executable, "-m", "tests.post_office", database_url, str(sink.port)]
+    while True:
+        process = subprocess.Popen(
+            [*command, str(office.folder), str(connections)], cwd=ROOT, stderr=subprocess.PIPE
+        )
+        target = len(sink.arrived) + dice.randint(3, 14)
+        while len(sink.arrived) < target and process.poll() is None:
+            time.sleep(0.002)
+        time.sleep(dice.random() * 0.03)
+        process.send_signal(signal.SIGKILL)
+        _, errors = process.communicate()
+        assert process.returncode in (0, -signal.SIGKILL), errors.decode()
+        if process.returncode == 0:
+            break
+        kills += 1
+        office.check()
+    states = office.states()
+    assert kills >= 3
+    assert set(states) <= {State.SENT, State.UNKNOWN}
+    assert states.get(State.UNKNOWN, 0) <= kills * connections
+    arrived = Counter(
+        (mail.recipients[0], b"Your confirm" in mail.content) for mail in sink.arrived
+    )
+    assert max(arrived.values()) == 1
+    for row in office.rows():
+        key = (row["address"], row["account_mail_id"] is not None)
+        assert arrived[key] == 1 or row["state"] == State.UNKNOWN, "lost"
+    assert arrived.total() <= rows
+    office.check()
+
+
+# ------------------------------------------------------------------ frozen
+
+
+def test_a_retry_is_the_same_mail_whatever_changed_meanwhile(
+    tmp_path: Path, database_url: str, sink: Sink, replay: Replay
+) -> None:
+    house = make_house(tmp_path, database_url, sink, replay.url)
+    house.now = datetime(2026, 5, 20, 9, tzinfo=UTC)
+    replay.today(house.now.date())
+    house.collect()
+    house.topic("agents", "agents")
+    house.now += timedelta(hours=1)
+    wishes = Wishes(
+        zone="UTC", hour=10, frequency=Frequency.DAILY, max_papers=8, name="Ada Lovelace"
+    )
+    house.subscribe(ADA, wishes, "agents")
+    assert house.plan().digests == 1
+    sink.on(".", "451 4.7.1 Later", times=1)
+    house.deliver()
+    house.services.engine.dispose()
+
+    templates = tmp_path / "templates"
+    shutil.copytree(TEMPLATES, templates)
+    changed = 0
+    for path in (templates / "email").rglob("*"):
+        if path.is_file() and "</body>" in (text := path.read_text("utf-8")):
+            path.write_text(text.replace("</body>", "<p>Another foot</p></body>"), "utf-8")
+            changed += 1
+    assert changed
+    again = make_house(
+        tmp_path,
+        database_url,
+        sink,
+        replay.url,
+        templates_dir=templates,
+        secret_key=("7fWc2LqV9xTzB4nKd8RyGmH5sJpQ1uAe", KEY),
+        site_name="Another Name",
+        sender_address="other@example.org",
+        reply_to="answers@example.org",
+        postal_address="Another Street",
+        base_url="https://elsewhere.example.org",
+    )
+    with writing(again.services.engine) as connection:
+        connection.execute(
+            update(schema.paper).values(
+                title="Another title", summary="Another summary", signals={"upvotes": 9999}
+            )
+        )
+        connection.execute(update(schema.subscriber).values(name="Another Ada", max_papers=1))
+        connection.execute(update(schema.topic).values(name="Another Topic"))
+    again.now = house.now + timedelta(minutes=20)
+    again.plan()
+    assert again.deliver().states == {State.SENT: 1}
+    first, second = sink.arrived
+    assert not first.accepted
+    assert second.accepted
+    assert first.sender == second.sender
+    assert first.content == second.content
+    assert b"Another" not in second.content
+    again.services.engine.dispose()
+
+
+def test_the_test_mail(sink: Sink) -> None:
+    receipt = send_test(Server(host=sink.host, port=sink.port, tls="none"), ADA, site=SITE, now=NOW)
+    assert receipt.code == 250
+    [mail] = sink.mails
+    assert mail.recipients == (ADA,)
+    assert b"List-Unsubscribe" not in mail.content
+    assert b"Subject: Paper Digest: a test mail\r\n" in mail.content

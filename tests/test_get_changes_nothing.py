@@ -1,0 +1,74 @@
+"""Looking changes nothing: mail scanners, prefetchers and crawlers follow every link there is."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from urllib.parse import urldefrag, urljoin
+
+import httpx
+
+from digest import inbox
+from tests import mails
+from tests.local_house import LocalHouse, local_house
+from tests.web_site import dump
+
+PAGE = 100_000  # bytes: what a page may weigh
+
+
+def links(page: httpx.Response) -> set[str]:
+    """Where an HTML page leads to, or takes its parts from; fragments cut."""
+    if not page.headers["content-type"].startswith("text/html"):
+        return set()
+    found = mails.document(page.text).iterlinks()
+    return {urldefrag(urljoin(str(page.url), link)).url for _, _, link, _ in found}
+
+
+def links_of_mails(house: LocalHouse) -> set[str]:
+    """Every link in every part of the mails: bodies, text and headers."""
+    return {
+        link
+        for key in inbox.keys(house.inbox)
+        for mail in [inbox.read(house.inbox, key)]
+        for text in (mail.html, mail.text, *(value for _, value in mail.headers))
+        for link in re.findall(r"https?://[^\s\"'<>]+", text)
+    }
+
+
+def everything(house: LocalHouse) -> object:
+    """All tables, and the inbox with its file names, which hold what was read."""
+    files = sorted(house.inbox.rglob("*"))
+    kept = [(path.name, path.read_bytes()) for path in files if path.is_file()]
+    return dump(house.services.engine), kept
+
+
+def test_get_and_head_change_nothing(tmp_path: Path, database_url: str) -> None:
+    with local_house(tmp_path, database_url) as house, httpx.Client() as client:
+        before = everything(house)
+        waiting = {f"{house.url}/", f"{house.url}/inbox/", *links_of_mails(house)}
+        seen: set[str] = set()
+        while waiting:
+            url = waiting.pop()
+            if url in seen or not url.startswith(house.url):
+                continue
+            seen.add(url)
+            for _ in range(2):
+                page = client.get(url)
+                head = client.head(url)
+                assert (page.status_code, head.status_code) == (200, 200), url
+                assert not head.content
+            assert len(page.content) <= PAGE, url
+            waiting |= links(page)
+        assert everything(house) == before
+    paths = {url.removeprefix(house.url).split("?")[0] for url in seen}
+    kinds = {re.sub(r"^(/\w*).*$", r"\1", path) for path in paths}
+    assert kinds == {"", "/", "/papers", "/inbox", "/u", "/settings", "/static"}
+    assert sum(path.endswith("/html") for path in paths) == 1
+
+
+def test_what_a_post_changes_would_have_been_seen(tmp_path: Path, sqlite_url: str) -> None:
+    with local_house(tmp_path, sqlite_url) as house:
+        before = everything(house)
+        [way_out] = {link for link in links_of_mails(house) if "/u/" in link}
+        httpx.post(way_out, data={"List-Unsubscribe": "One-Click"}).raise_for_status()
+        assert everything(house) != before

@@ -1,0 +1,246 @@
+"""The service as it is really run: a process that is started, works, and is told to end."""
+
+from __future__ import annotations
+
+import contextlib
+import email
+import email.policy
+import mailbox
+import os
+import re
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from apscheduler.triggers.cron import CronTrigger
+
+import scheduler
+from digest.errors import SettingsError
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def environment(tmp_path: Path, **settings: str) -> dict[str, str]:
+    """This process's environment with these settings alone."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("DIGEST_")}
+    settings = {"DATA_DIR": str(tmp_path / "data"), **settings}
+    return {**kept, **{f"DIGEST_{name}": value for name, value in settings.items()}}
+
+
+def free_port() -> int:
+    with contextlib.closing(socket.socket()) as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
+
+
+def wait_until(check: Callable[[], bool], *, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.1)
+
+
+@contextlib.contextmanager
+def running(tmp_path: Path, env: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """The scheduler in a process of its own, in an empty directory."""
+    with subprocess.Popen(
+        [sys.executable, str(ROOT / "scheduler.py")],
+        cwd=tmp_path,
+        env=env,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def feed(now: datetime) -> bytes:
+    items = "".join(
+        f"<item><title>Something new in the laboratory, part {number}</title>"
+        f"<link>https://lab.example.org/{number}</link><guid>{number}</guid>"
+        f"<description>We show what we found.</description>"
+        f"<pubDate>{format_datetime(now - timedelta(hours=2))}</pubDate></item>"
+        for number in range(3)
+    )
+    return (
+        f'<?xml version="1.0"?><rss version="2.0"><channel><title>Lab</title>{items}'
+        "</channel></rss>"
+    ).encode()
+
+
+@contextlib.contextmanager
+def serving_feed(body: bytes) -> Iterator[str]:
+    """A web server on this machine that answers every request with `body`; its address."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "application/rss+xml")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_port}/feed"
+        server.shutdown()
+
+
+def test_it_collects_plans_delivers_serves_and_ends(tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    port = free_port()
+    with serving_feed(feed(now)) as url:
+        env = environment(
+            tmp_path,
+            BASE_URL=f"http://127.0.0.1:{port}",
+            WEB_PORT=str(port),
+            SOURCES="feeds",
+            FEEDS=f"lab={url}",
+            DELIVER_INTERVAL="0.5",
+        )
+        digest = [sys.executable, "-c", "from digest.cli import main; main()"]
+        hour = f"--hour={now.hour}"
+        subprocess.run(
+            [*digest, "subscriber", "add", "ada@example.org", hour, "--timezone=UTC"],
+            cwd=tmp_path,
+            env=env | {"PYTHONPATH": str(ROOT)},
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+        make_due(tmp_path / "data" / "digest.db", hours=1)
+        inbox = tmp_path / "data" / "inbox"
+        with running(tmp_path, env) as process:
+            wait_until(lambda: answers(f"http://127.0.0.1:{port}/healthz"))
+            wait_until(lambda: inbox.is_dir() and len(mailbox.Maildir(inbox, create=False)) == 1)
+            assert answers(f"http://127.0.0.1:{port}/inbox/")
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=20) == 0
+            assert process.stderr is not None
+            log = process.stderr.read()
+    [raw] = [bytes(mail) for mail in mailbox.Maildir(inbox, create=False)]
+    mail = email.message_from_bytes(raw, policy=email.policy.default)
+    assert mail["To"] == "ada@example.org"
+    assert "Something new in the laboratory" in str(mail["Subject"])
+    assert "ada@example.org" not in log
+    assert not re.search(r"/(u|settings)/[\w-]{20}", log)
+    assert "Traceback" not in log
+
+
+def make_due(database: Path, *, hours: int) -> None:
+    """Let the only subscriber have come some hours ago, so that this hour's slot is theirs."""
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        connection.execute("UPDATE schedule SET since = datetime(since, ?)", (f"-{hours} hours",))
+        connection.execute("UPDATE subscriber SET next_due_at = datetime('now', '-1 hours')")
+        connection.commit()
+
+
+def test_it_ends_at_once_while_a_source_keeps_it_waiting(tmp_path: Path) -> None:
+    port = free_port()
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as silent:
+        env = environment(
+            tmp_path,
+            BASE_URL=f"http://127.0.0.1:{port}",
+            WEB_PORT=str(port),
+            SOURCES="feeds",
+            FEEDS=f"lab=http://127.0.0.1:{silent.getsockname()[1]}/feed",
+            FETCH_TIMEOUT="120",
+        )
+        with running(tmp_path, env) as process:
+            wait_until(lambda: answers(f"http://127.0.0.1:{port}/healthz"))
+            connection, _ = silent.accept()
+            with connection:  # it is asking now, and gets no answer
+                process.send_signal(signal.SIGTERM)
+                assert process.wait(timeout=15) == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        pytest.param({"SMTP_HOTS": "x"}, "DIGEST_SMTP_HOST", id="a typo"),
+        pytest.param(
+            {"BASE_URL": "https://digest.example.org"}, "DIGEST_SMTP_HOST", id="no server"
+        ),
+        pytest.param({"COLLECT_CRON": "61 * * * *"}, "DIGEST_COLLECT_CRON", id="no such minute"),
+        pytest.param(
+            {"DATABASE_URL": "sqlite:////proc/nowhere/x.db"}, "DIGEST_DATABASE_URL", id="db"
+        ),
+    ],
+)
+def test_a_wrong_setting_is_one_sentence(
+    tmp_path: Path, settings: dict[str, str], words: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scheduler.py")],
+        cwd=tmp_path,
+        env=environment(tmp_path, **settings),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_outside_of_its_environment_it_says_what_to_run(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-S", str(ROOT / "scheduler.py")],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert ".venv/bin/python scheduler.py" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("fields", "day"),
+    [("0 8 * * 0", 6), ("0 8 * * 7", 6), ("0 8 * * 1", 0), ("0 8 * * fri", 4)],
+)
+def test_days_of_the_week_are_those_of_cron(fields: str, day: int) -> None:
+    trigger: CronTrigger = scheduler._cron(fields)
+    found = trigger.get_next_fire_time(None, datetime(2026, 5, 28, tzinfo=UTC))
+    assert found.weekday() == day
+
+
+def test_working_days_of_cron() -> None:
+    trigger: CronTrigger = scheduler._cron("0 8 * * 1-5")
+    found, days = datetime(2026, 5, 28, tzinfo=UTC), []
+    for _ in range(5):
+        found = trigger.get_next_fire_time(None, found + timedelta(hours=1))
+        days.append(found.weekday())
+    assert sorted(days) == [0, 1, 2, 3, 4]
+
+
+def test_no_cron_is_a_sentence() -> None:
+    with pytest.raises(SettingsError, match="DIGEST_COLLECT_CRON"):
+        scheduler._cron("61 * * * *")
