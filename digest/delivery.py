@@ -262,5 +262,5 @@ def _why(error: Exception) -> str:
 def _line(text: str, recipient: str = "") -> str:
     """A server's words on one line that every database takes, and without the recipient."""
     if recipient:
-        text = re.sub(re.escape(recipient), "<recipient>", text, flags=re.IGNORECASE)
+        text = re.sub(f"<?{re.escape(recipient)}>?", "<recipient>", text, flags=re.IGNORECASE)
     return " ".join(_UNPRINTABLE.sub(" ", text).split())[:500] or "no words"

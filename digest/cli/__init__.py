@@ -58,7 +58,7 @@ def main() -> None:
     except UnicodeEncodeError:
         fail("The command holds bytes that are not UTF-8.")
     try:
-        app()
+        app(prog_name="digest")
     except Busy as error:
         fail(str(error), code=1)
     except DigestError as error:

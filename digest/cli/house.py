@@ -25,6 +25,7 @@ NOTHING = {  # why a digest has no papers, in words
     "quiet": "no paper that is new to them scores DIGEST_MIN_SCORE or more",
     "weekend": "nothing is announced on weekends",
     "holiday": "nothing was announced",
+    "error": "it could not be made, the log says why",
 }
 
 

@@ -37,6 +37,7 @@ def plan(now: Now = "", *, really: Really = False, as_json: AsJson = False) -> N
         show_json(planned)
     else:
         _show_planned(planned)
+    _exit_for(_unmade(planned))
 
 
 def deliver(now: Now = "", *, really: Really = False, as_json: AsJson = False) -> None:
@@ -63,7 +64,7 @@ def run(now: Now = "", *, really: Really = False, as_json: AsJson = False) -> No
         show_reads(reads)
         _show_planned(planned)
         _show_delivered(delivered)
-    _exit_for([*_unread(reads), *_troubles(delivered)])
+    _exit_for([*_unread(reads), *_unmade(planned), *_troubles(delivered)])
 
 
 def _deliver(found: Services) -> Delivered:
@@ -126,6 +127,11 @@ def _show_delivered(delivered: Delivered) -> None:
         say(f"Unknown: {delivered.recovered:,}, because a process died while it sent them.")
     if delivered.problem:
         say(f"The mail server could not be used: {delivered.problem}")
+
+
+def _unmade(planned: Planned) -> list[str]:
+    broken = planned.skipped.get("error", 0)
+    return [f"{broken:,} digests that could not be made"] if broken else []
 
 
 def _troubles(delivered: Delivered) -> list[str]:

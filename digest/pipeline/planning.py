@@ -214,7 +214,7 @@ def _pasts(
     connection: Connection, plan: Plan, subscriber_ids: Sequence[int], *, now: datetime
 ) -> dict[int, Past]:
     # The pool knows which papers stand for one another, and asks for what lies further back.
-    return digests.pasts(connection, subscriber_ids, since=_recent(plan, now=now), same_works={})
+    return digests.pasts(connection, subscriber_ids, since=_recent(plan, now=now))
 
 
 def _recent(plan: Plan, *, now: datetime) -> datetime:

@@ -120,13 +120,9 @@ def items_of(rows: Sequence[Mapping[str, Any]]) -> tuple[Item, ...]:
 
 
 def pasts(
-    connection: Connection,
-    subscriber_ids: Sequence[int],
-    *,
-    since: datetime,
-    same_works: Mapping[int, frozenset[int]],
+    connection: Connection, subscriber_ids: Sequence[int], *, since: datetime
 ) -> dict[int, Past]:
-    """What each one's digests due since then hold; merged papers stand for one another."""
+    """What each one's digests due since then hold."""
     digests, deliveries = schema.digest, schema.delivery
     had: dict[int, set[int]] = {subscriber_id: set() for subscriber_id in subscriber_ids}
     last: dict[int, datetime] = {}
@@ -141,8 +137,7 @@ def pasts(
         .order_by(digests.c.due_at)
     ):
         last[subscriber_id] = planned_at
-        for paper_id in paper_ids:
-            had[subscriber_id] |= same_works.get(paper_id, frozenset((paper_id,)))
+        had[subscriber_id].update(paper_ids)
     return {
         subscriber_id: Past(paper_ids=frozenset(papers), last_planned_at=last.get(subscriber_id))
         for subscriber_id, papers in had.items()
