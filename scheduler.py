@@ -61,15 +61,17 @@ def run(services: Services, stopped: threading.Event) -> None:
         read = threading.Event()
 
         def catch_up() -> None:
-            if services.collect_is_due():
-                _guarded("collect", services.collect)()
-            read.set()
+            try:
+                if services.collect_is_due():
+                    services.collect()
+            finally:
+                read.set()
 
         def plan() -> None:
             if read.is_set():
                 services.plan_due()
 
-        clock.add_job(catch_up)
+        clock.add_job(_guarded("collect", catch_up))
         for name, function, trigger in (
             ("collect", services.collect, collect_at),
             ("plan", plan, IntervalTrigger(seconds=PLAN_SECONDS)),
@@ -92,14 +94,31 @@ def run(services: Services, stopped: threading.Event) -> None:
 
 
 def _cron(fields: str) -> CronTrigger:
-    # APScheduler counts the days of the week from Monday, cron from Sunday; names mean one thing.
     *others, weekday = fields.split()
-    days = ("sun", "mon", "tue", "wed", "thu", "fri", "sat", "sun")
-    named = re.sub(r"(?<!/)\b[0-7]\b", lambda match: days[int(match[0])], weekday)
     try:
-        return CronTrigger.from_crontab(" ".join([*others, named]), timezone=UTC)
+        return CronTrigger.from_crontab(" ".join([*others, _weekdays(weekday)]), timezone=UTC)
     except ValueError as error:
         raise SettingsError(f"DIGEST_COLLECT_CRON: {fields!r} is no schedule: {error}") from None
+
+
+def _weekdays(field: str) -> str:
+    """Cron's days of the week by name: cron counts them from Sunday, APScheduler from Monday."""
+    days = ("sun", "mon", "tue", "wed", "thu", "fri", "sat", "sun")
+    if not re.fullmatch(r"[\d*,/-]+", field):
+        return field  # names mean one thing
+    found = []
+    for part in field.split(","):
+        match = re.fullmatch(r"(?:\*|([0-7])(?:-([0-7]))?)(?:/([1-7]))?", part)
+        if match is None:
+            raise ValueError(f"{part!r} is no day of the week")
+        first, last, step = match.groups()
+        if first is None:
+            first, last = "0", "6"
+        chosen = range(int(first), int(last or first) + 1, int(step or 1))
+        if not chosen:
+            raise ValueError(f"{part!r} ends before it begins")
+        found += [days[number] for number in chosen]
+    return ",".join(dict.fromkeys(found))
 
 
 def _guarded(name: str, function: Callable[[], object]) -> Callable[[], None]:

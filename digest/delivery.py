@@ -187,7 +187,7 @@ class Connection:
         except aiosmtplib.SMTPResponseException as error:
             raise _refusal(error.code, error.message, message) from error
         except (aiosmtplib.SMTPException, OSError) as error:
-            raise DeliveryError(_line(str(error)), host=True) from error
+            raise DeliveryError(_line(str(error), message.recipient), host=True) from error
         if answer.code // 100 != wanted:
             at_rcpt = words[0].startswith(b"RCPT")
             raise _refusal(answer.code, answer.message, message, at_rcpt=at_rcpt)
@@ -208,8 +208,9 @@ class Connection:
         try:
             answer = await protocol.read_response(timeout=self._server.final_timeout)
         except (aiosmtplib.SMTPException, OSError) as error:
+            why = _line(str(error), message.recipient)
             raise DeliveryError(
-                f"The connection was lost after the message: {_line(str(error))}", unknown=True
+                f"The message went out and no answer came that says more: {why}", unknown=True
             ) from error
         text = _line(answer.message, message.recipient)
         if answer.code // 100 in (4, 5):

@@ -120,13 +120,15 @@ def mailbox(address: str) -> str:
     """
     local, _, domain = address.rpartition("@")
     if not local or not domain or address != one_line(address) or set(" <>") & set(address):
-        raise AddressError(f"{address!r} is no address that mail can be sent to.")
+        raise AddressError("An address in the headers is none that mail can be sent to.")
     if domain.isascii():
         return f"{local}@{domain.lower()}"
     try:
         return f"{local}@{idna.encode(domain, uts46=True).decode('ascii')}"
     except idna.IDNAError as error:
-        raise AddressError(f"{address!r} has no domain that mail can be sent to.") from error
+        raise AddressError(
+            "An address in the headers has no domain that mail can be sent to."
+        ) from error
 
 
 def one_line(text: str) -> str:
@@ -168,5 +170,5 @@ def _encoded(text: str, *, indent: int) -> str:
 def _uri(url: str) -> str:
     """A URL that can stand in a header: RFC 3986 allows ASCII without blanks."""
     if not url.isascii() or one_line(url) != url or set(" <>,") & set(url):
-        raise ValueError(f"{url!r} cannot stand in a header")
+        raise ValueError("a URL cannot stand in a header")
     return url

@@ -31,14 +31,12 @@ class Purpose(StrEnum):
 
     UNSUBSCRIBE = "unsubscribe"  # subject: subscriber
     PREFERENCES = "preferences"  # subject: subscriber
-    BROWSER = "browser"  # subject: digest
 
 
 # An old mail's way out must work for ever; other links may end.
 LIFETIMES: dict[Purpose, timedelta | None] = {
     Purpose.UNSUBSCRIBE: None,
     Purpose.PREFERENCES: timedelta(days=365),
-    Purpose.BROWSER: timedelta(days=365),
 }
 
 
@@ -55,7 +53,7 @@ def sign(
 ) -> str:
     """A token made with the newest secret, `secrets[0]`; it ends the purpose's lifetime after now.
 
-    `generation` (0..65535) lets one person's links be replaced: the reader compares it.
+    `generation` (0..65535) lets one person's links be replaced, by whoever compares it.
     """
     lifetime = LIFETIMES[purpose]
     expires = int((now + lifetime).timestamp()) if lifetime else 0

@@ -316,7 +316,9 @@ def test_a_slot_is_frozen_once(office: PostOffice) -> None:
         found = digests.content(connection, before[0]["id"])
         assert found.personal["lead"] == f"For {before[0]['address']}"
         slots = digests.slots_of(connection, office.people[0])
-    assert [(day, due, state) for day, due, state, _ in slots] == [(NOW.date(), NOW, "planned")]
+    assert [(slot.date, slot.due_at, slot.state) for slot in slots] == [
+        (NOW.date(), NOW, State.PLANNED)
+    ]
 
 
 def test_housekeeping_forgets_history_but_no_delivery(office: PostOffice) -> None:

@@ -28,20 +28,22 @@ def next_day(desk: Desk, days: int = 1) -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "again"),
+    ("state", "hours", "again"),
     [
-        (State.SENT, False),
-        (State.UNKNOWN, False),
-        (State.PLANNED, False),
-        (State.CLAIMED, False),
-        (State.SENDING, False),
-        (State.DEFERRED, False),
-        (State.FAILED, True),
-        (State.SKIPPED, True),
+        (State.SENT, 24, False),
+        (State.UNKNOWN, 24, False),
+        (State.PLANNED, 48, False),
+        (State.PLANNED, 24, True),  # its time is up when the next one is due
+        (State.CLAIMED, 24, False),
+        (State.SENDING, 24, False),
+        (State.DEFERRED, 48, False),
+        (State.DEFERRED, 24, True),
+        (State.FAILED, 24, True),
+        (State.SKIPPED, 24, True),
     ],
 )
 def test_a_paper_comes_again_only_if_its_digest_did_not_leave(
-    each_desk: Desk, state: State, again: bool
+    each_desk: Desk, state: State, hours: int, again: bool
 ) -> None:
     desk = each_desk
     ada = desk.subscribe("ada")
@@ -50,6 +52,10 @@ def test_a_paper_comes_again_only_if_its_digest_did_not_leave(
     desk.run()
     assert desk.last(ada) == ([paper], "")
     desk.end(state)
+    with writing(desk.engine) as connection:
+        connection.execute(
+            update(schema.delivery).values(give_up_at=desk.now + timedelta(hours=hours))
+        )
     next_day(desk)
     late = desk.paper("Two", votes=9)
     desk.run()
@@ -69,9 +75,11 @@ def test_a_paper_stored_while_planning_is_neither_lost_nor_doubled(at_eight: Des
     desk.run()
     [ada] = {row["subscriber_id"] for row in desk.all_digests()}
     assert desk.last(ada)[0] == [before]
+    desk.end()
     next_day(desk)
     desk.run()
     assert set(desk.last(ada)[0]) == {slow, set_back}
+    desk.end()
     next_day(desk)
     desk.run()
     assert desk.last(ada)[0] == []
@@ -313,3 +321,30 @@ def test_papers_that_are_there_are_sent_though_all_sources_are_down(at_eight: De
     desk.read(huggingface=FAILED, arxiv=FAILED)
     desk.run()
     assert [row["paper_ids"] for row in desk.all_digests()] == [[paper]]
+
+
+def test_what_could_not_be_sent_was_not_had(desk: Desk) -> None:
+    """The mail server was away for a day: the next digest has what the lost one held."""
+    person = desk.subscribe("ada")
+    first = desk.paper("The first of them", votes=9)
+    desk.at("2026-05-28T08:00")
+    desk.run()
+    assert desk.last(person) == ([first], "")
+    second = desk.paper("The second of them", votes=9)
+    desk.at("2026-05-29T08:00")
+    desk.run()
+    papers, _ = desk.last(person)
+    assert sorted(papers) == [first, second]
+
+
+def test_an_address_of_no_use_stops_nobody_else(desk: Desk) -> None:
+    broken, good = desk.subscribe("broken"), desk.subscribe("good")
+    with writing(desk.engine) as connection:
+        connection.execute(
+            update(schema.subscriber).where(schema.subscriber.c.id == broken).values(address="")
+        )
+    paper = desk.paper("A paper for whoever can be written to", votes=9)
+    desk.at("2026-05-28T08:00")
+    desk.run()
+    assert desk.last(good) == ([paper], "")
+    assert desk.last(broken) == ([], "error")

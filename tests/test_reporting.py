@@ -153,3 +153,15 @@ def test_what_a_report_says(each_desk: Desk) -> None:
     assert found.states[State.FAILED] == len(found.failures) == 3
     desk.now += timedelta(days=2)
     assert desk.report(1).states[State.FAILED] == 0
+
+
+def test_planning_has_time_before_a_slot_is_overdue(desk: Desk) -> None:
+    desk.at("2026-05-28T06:00")
+    desk.subscribe("ada")
+    desk.at("2026-05-28T08:01")
+    report = desk.report()
+    assert (report.missing, report.overdue) == (1, 0)
+    desk.at("2026-05-28T08:05")
+    assert desk.report().overdue == 1
+    desk.run()
+    assert desk.report().missing == 0

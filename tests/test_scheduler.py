@@ -21,12 +21,16 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import pytest
 from apscheduler.triggers.cron import CronTrigger
 
 import scheduler
 from digest.errors import SettingsError
+from digest.services import build
+from digest.settings import load
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -232,6 +236,26 @@ def test_days_of_the_week_are_those_of_cron(fields: str, day: int) -> None:
     assert found.weekday() == day
 
 
+@pytest.mark.parametrize(
+    ("field", "names"),
+    [
+        ("1-5/2", "mon,wed,fri"),
+        ("0-3", "sun,mon,tue,wed"),
+        ("*/2", "sun,tue,thu,sat"),
+        ("6,7", "sat,sun"),
+        ("mon-fri", "mon-fri"),
+    ],
+)
+def test_fields_of_days(field: str, names: str) -> None:
+    assert scheduler._weekdays(field) == names
+
+
+@pytest.mark.parametrize("field", ["1-5x", "8", "5-1", "1//2", ""])
+def test_no_days(field: str) -> None:
+    with pytest.raises(SettingsError, match="DIGEST_COLLECT_CRON"):
+        scheduler._cron(f"0 8 * * {field or '1-'}")
+
+
 def test_working_days_of_cron() -> None:
     trigger: CronTrigger = scheduler._cron("0 8 * * 1-5")
     found, days = datetime(2026, 5, 28, tzinfo=UTC), []
@@ -244,3 +268,34 @@ def test_working_days_of_cron() -> None:
 def test_no_cron_is_a_sentence() -> None:
     with pytest.raises(SettingsError, match="DIGEST_COLLECT_CRON"):
         scheduler._cron("61 * * * *")
+
+
+def test_a_failing_first_read_does_not_keep_planning_waiting(tmp_path: Path) -> None:
+    class Broken:
+        settings = load(
+            {"DIGEST_DATA_DIR": str(tmp_path), "DIGEST_WEB_PORT": str(free_port())}, None
+        )
+        stopping = threading.Event()
+        planned = threading.Event()
+
+        def __init__(self) -> None:
+            self.real = build(self.settings)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.real, name)
+
+        def collect(self) -> None:
+            raise OSError("the disk is full")
+
+        def plan_due(self) -> None:
+            self.planned.set()
+
+    services, stopped = Broken(), threading.Event()
+    with patch.object(scheduler, "PLAN_SECONDS", 0.2):
+        thread = threading.Thread(target=scheduler.run, args=(services, stopped))
+        thread.start()
+        try:
+            assert services.planned.wait(20)
+        finally:
+            stopped.set()
+            thread.join()

@@ -376,7 +376,7 @@ def test_after_an_outage_only_the_latest_slot_is_sent(
         person = subscribers.find(connection, "berlin@example.org")
         assert person is not None
         found = slots_of(connection, person.id)
-    assert [(slot.day, state, reason) for slot, _, state, reason in found] == [
+    assert [(slot.date.day, slot.state, slot.reason) for slot in found] == [
         (21, State.SENT, ""),
         (20, State.SKIPPED, "outage"),
         (19, State.SKIPPED, "outage"),
@@ -405,6 +405,6 @@ def test_who_left_gets_nothing_more(
     house.deliver()
     assert house.mails("berlin@example.org") == []
     with reading(house.services.engine) as connection:
-        [(_, _, state, reason)] = slots_of(connection, person.id)
-    assert (state, reason) == (State.SKIPPED, "unsubscribed")
+        [slot] = slots_of(connection, person.id)
+    assert (slot.state, slot.reason) == (State.SKIPPED, "unsubscribed")
     assert_ledger_adds_up(house)

@@ -104,7 +104,7 @@ def test_the_way_out_never_ends() -> None:
     assert verify(made(), Purpose.UNSUBSCRIBE, secrets=[NEW], now=later).subject == 7
 
 
-@pytest.mark.parametrize("purpose", [Purpose.PREFERENCES, Purpose.BROWSER])
+@pytest.mark.parametrize("purpose", [Purpose.PREFERENCES])
 def test_other_links_live_a_year(purpose: Purpose) -> None:
     lifetime = LIFETIMES[purpose]
     assert lifetime == timedelta(days=365)

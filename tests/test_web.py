@@ -14,7 +14,7 @@ import pytest
 from lxml import html
 
 from digest.errors import Busy, SettingsError, TemplateError
-from digest.storage import reading
+from digest.storage import days
 from digest.tokens import Purpose
 from digest.web.middleware import redacted
 from digest.web.server import WebServer, listen
@@ -62,13 +62,13 @@ def test_merged_papers_are_not_listed(web: Running) -> None:
     add_paper(web.engine, "Merged later", DAY + timedelta(days=1), merged_into=kept)
     assert titles(web.get("/")) == ["Kept"]
     with web.engine.connect() as connection:
-        assert reading.next_day(connection, DAY.date()) is None
-        assert reading.recent_days(connection) == [(DAY.date(), 1)]
+        assert days.next_day(connection, DAY.date()) is None
+        assert days.recent_days(connection) == [(DAY.date(), 1)]
 
 
 def test_days_lead_to_their_neighbours_over_a_gap(web: Running) -> None:
-    for days in (0, 1, 4):
-        add_paper(web.engine, f"{days} days before", DAY - timedelta(days=days))
+    for past in (0, 1, 4):
+        add_paper(web.engine, f"{past} days before", DAY - timedelta(days=past))
     page = html.fromstring(web.get("/papers/2026-05-27").text)
     assert page.cssselect("a[rel=prev]")[0].get("href") == "/papers/2026-05-24"
     assert page.cssselect("a[rel=next]")[0].get("href") == "/papers/2026-05-28"
@@ -165,9 +165,9 @@ def test_a_day_is_utc(web: Running) -> None:
     add_paper(web.engine, "Late", datetime(2026, 5, 27, 23, 59, 59, tzinfo=UTC))
     add_paper(web.engine, "Early", datetime(2026, 5, 28, tzinfo=UTC))
     with web.engine.connect() as connection:
-        assert reading.count_on(connection, date(2026, 5, 27)) == 1
-        assert reading.count_on(connection, date(2026, 5, 28)) == 1
-        assert reading.latest_day(connection, before=date(2026, 5, 28)) == date(2026, 5, 27)
+        assert days.count_on(connection, date(2026, 5, 27)) == 1
+        assert days.count_on(connection, date(2026, 5, 28)) == 1
+        assert days.latest_day(connection, before=date(2026, 5, 28)) == date(2026, 5, 27)
 
 
 # ------------------------------------------------------------------ labels

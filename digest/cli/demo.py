@@ -24,7 +24,7 @@ from digest.inbox import messages
 from digest.logs import configure
 from digest.models import Newcomer, Schedule, State, Wishes
 from digest.sample import SUBSCRIBERS, TOPICS, SampleSource, SourceKind
-from digest.services import Services, build, real_clock, with_sources
+from digest.services import INBOX, Services, build, real_clock, with_sources
 from digest.settings import Settings
 from digest.sources import Source
 from digest.storage import subscribers, topics
@@ -58,7 +58,6 @@ def run_demo(
     settings = Settings(
         base_url=f"http://127.0.0.1:{port}",
         data_dir=folder,
-        tagline="The morning's papers, ranked for you",
         lookback_hours=168,
         postal_address="Example Lab, 1 Example Street, 12345 Example Town",
     )
@@ -181,7 +180,7 @@ def _run(services: Services, *, now: datetime) -> bool:
         f"{planned.digests} digests for {len(SUBSCRIBERS)} subscribers, {sent} sent over SMTP,"
         f" in {time.monotonic() - started:.1f} s."
     )
-    for mail in messages(services.settings.data_dir / "inbox", limit=len(SUBSCRIBERS)):
+    for mail in messages(services.settings.data_dir / INBOX, limit=len(SUBSCRIBERS)):
         say(f"  {mail.recipient}: {mail.subject}")
     return sent == len(SUBSCRIBERS)
 
@@ -193,7 +192,7 @@ def _next_steps(settings: Settings, *, served: bool) -> None:
         say(f"The mails:   {settings.base_url}/inbox/")
         say("Ctrl-C ends it.")
     else:
-        say(f"The mails are in {settings.data_dir / 'inbox'}. To look at them: make demo")
+        say(f"The mails are in {settings.data_dir / INBOX}. To look at them: make demo")
     say()
     say("To send real mail: cp .env.example .env, set DIGEST_SMTP_HOST and DIGEST_BASE_URL in it,")
     say("then `make run`. README.md, “Install for real”, has the details.")

@@ -101,9 +101,9 @@ def status(
         show_json(_report(report))
     else:
         _show_report(report, days=days)
-    if report.missing:
-        missing = count(report.missing, "slot")
-        fail(f"{missing} without a row: planning has not run. See: digest plan", code=1)
+    if report.overdue:
+        overdue = count(report.overdue, "slot")
+        fail(f"{overdue} without a row: planning has not run. See: digest plan", code=1)
 
 
 def _report(report: Report) -> dict[str, Any]:
@@ -112,6 +112,7 @@ def _report(report: Report) -> dict[str, Any]:
         "end": report.end,
         "due": report.due,
         "missing": report.missing,
+        "overdue": report.overdue,
         "waiting": report.waiting,
         **{str(state): count for state, count in report.states.items()},
         "reasons": report.reasons,

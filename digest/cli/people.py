@@ -14,6 +14,8 @@ from digest.errors import InputError
 
 if TYPE_CHECKING:
     from digest.importing import Imported
+    from digest.models import Subscriber
+    from digest.services import Services
 
 app = typer.Typer(help="Who gets a digest, when, and about what.", no_args_is_help=True)
 
@@ -68,6 +70,90 @@ def add(
         say(f"Added {address}. Their next digest: digest preview {address}")
 
 
+@app.command()
+def show(address: Address, *, as_json: AsJson = False) -> None:
+    """Show somebody's settings, and what became of their last digests."""
+    from digest.cadence import spell_frequency
+    from digest.storage import digests
+    from digest.storage.database import reading
+
+    found = services()
+    person = _find(found, address)
+    with reading(found.engine) as connection:
+        slots = digests.slots_of(connection, person.id, limit=30)
+    if as_json:
+        show_json({"subscriber": person, "slots": slots})
+        return
+    when = spell_frequency(person.frequency, person.weekday)
+    say(f"{person.address} ({person.status}), subscriber {person.id}")
+    say(f"  {when} at {person.hour}:00, {person.zone}, at most {count(person.max_papers, 'paper')}")
+    say(f"  topics: {', '.join(person.topics) or 'none, so whatever is popular'}")
+    if slots:
+        show_table(
+            ("Date", "Due", "State", "Why"),
+            [
+                (slot.date, f"{slot.due_at:%Y-%m-%d %H:%M}Z", slot.state, slot.reason)
+                for slot in slots
+            ],
+        )
+    else:
+        say("No digest was due yet.")
+
+
+@app.command()
+def change(
+    address: Address,
+    *,
+    name: Annotated[str, typer.Option(help="The person's name.")] = "",
+    timezone: Annotated[str, typer.Option(help="IANA zone, e.g. Europe/Berlin.")] = "",
+    hour: Annotated[str, typer.Option(metavar="0-23", help="The local hour.")] = "",
+    frequency: Annotated[
+        str, typer.Option(help="daily, weekdays, weekly, or e.g. 'weekly friday'.")
+    ] = "",
+    max_papers: Annotated[str, typer.Option(metavar="1-50", help="The most papers.")] = "",
+    topic: Annotated[
+        list[str] | None, typer.Option(help="A topic to follow instead; repeatable.")
+    ] = None,
+) -> None:
+    """Change somebody's settings; what is not given stays, and so does what is planned already."""
+    from dataclasses import replace
+
+    from digest.cadence import spell_frequency
+    from digest.importing import Reader, Row
+    from digest.storage import subscribers
+    from digest.storage.database import writing
+
+    found = services()
+    person = _find(found, address)
+    row = Row(
+        email=address,
+        name=name or person.name,
+        timezone=timezone or person.zone,
+        hour=hour or str(person.hour),
+        frequency=frequency or spell_frequency(person.frequency, person.weekday),
+        max_papers=max_papers or str(person.max_papers),
+        topics=";".join(person.topics if topic is None else topic),
+    )
+    wanted = Reader(found).make(row)
+    wishes = replace(wanted.wishes, locale=person.locale)
+    with writing(found.engine) as connection:
+        subscribers.change(connection, person.id, wishes, now=found.clock())
+        subscribers.follow(connection, {person.id: wanted.topics})
+    say(f"Changed. See: digest subscriber show {address}")
+
+
+def _find(found: Services, address: str) -> Subscriber:
+    from digest.storage import subscribers
+    from digest.storage.database import reading
+    from digest.suppression import address_key
+
+    with reading(found.engine) as connection:
+        person = subscribers.find(connection, address_key(address))
+    if person is None:
+        raise InputError(f"{address} is no subscriber. See: digest subscriber list")
+    return person
+
+
 @app.command("list")
 def list_(
     limit: Annotated[int, typer.Option(min=1, help="How many to show.")] = 100,
@@ -111,15 +197,12 @@ def remove(address: Address) -> None:
     """Stop writing to somebody, for good."""
     from digest.storage import subscribers
     from digest.storage.database import writing
-    from digest.suppression import address_key
 
     found = services()
+    person = _find(found, address)
     with writing(found.engine) as connection:
-        subscriber = subscribers.find(connection, address_key(address))
-        if subscriber is None:
-            raise InputError(f"{address} is no subscriber. See: digest subscriber list")
         changed = subscribers.unsubscribe(
-            connection, subscriber.id, now=found.clock(), detail="by an admin"
+            connection, person.id, now=found.clock(), detail="by an admin"
         )
     say(f"{address} gets no more mail." if changed else f"{address} got no mail already.")
 

@@ -21,8 +21,6 @@ _QUOTED = re.compile(r"``(.{1,300}?)''")
 # Each pass undoes one level of escaping; feeds escape twice, nobody eight times.
 _PASSES = 8
 
-_BLANK = re.compile(r"\s+")
-
 
 def clean_title(raw: str) -> str:
     """One line of plain text: no markup, no TeX, no controls, blanks folded, NFC.

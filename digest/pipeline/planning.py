@@ -30,7 +30,7 @@ from digest.pipeline.pool import MANY, Matcher, Pool, why_nothing
 from digest.ranking import Weights
 from digest.rendering import Renderer, fit
 from digest.selection import Rules, Window, choose, window
-from digest.storage import digests, runs, subscribers
+from digest.storage import digests, ledger, runs, subscribers
 from digest.storage.database import exclusive, reading, writing
 from digest.storage.digests import Past
 from digest.suppression import provider
@@ -88,6 +88,9 @@ def plan(engine: Engine, plan: Plan, *, locks: Path, now: datetime) -> Planned:
     """
     started, skipped, made = time.monotonic(), Counter[str](), 0
     with exclusive(engine, "plan", locks):
+        with writing(engine) as connection:
+            # What can no longer be sent was not had: its papers are candidates again.
+            ledger.expire(connection, now=now)
         pool: Pool | None = None
         while True:
             with reading(engine) as connection:

@@ -17,7 +17,7 @@ from digest.rendering import Entry, Renderer
 from digest.selection import Rules, shortlist
 from digest.storage import digests, papers, sources, topics
 from digest.storage.database import reading
-from digest.storage.reading import papers_on
+from digest.storage.days import papers_on
 from digest.storage.sources import Read
 from digest.topics.language import Query, parse
 from digest.topics.match import Match, index, match
@@ -151,10 +151,10 @@ class Pool:
             for day in {
                 paper.listed_at.date() for paper in self.papers.values() if paper.listed_at
             }:
-                first, *others = papers_on(connection, day, limit=2)
-                votes = first.signals.get("upvotes", 0)
-                if votes > max([1, *(other.signals.get("upvotes", 0) for other in others)]):
-                    found.add(first.id)
+                best = papers_on(connection, day, limit=2)
+                votes = [paper.signals.get("upvotes", 0) for paper in best]
+                if votes and votes[0] > max([1, *votes[1:]]):
+                    found.add(best[0].id)
         return frozenset(found)
 
     def shortlist(self, topics: Iterable[str], *, weekly: bool) -> list[tuple[float, Candidate]]:

@@ -15,6 +15,8 @@ from digest.storage import digests, ledger, sources, subscribers
 from digest.storage.database import reading
 from digest.storage.sources import Read
 
+# The scheduler plans every few seconds, and a batch takes a while.
+_PLANNING_TAKES = timedelta(minutes=5)
 _WAITING = (State.PLANNED, State.CLAIMED, State.SENDING)
 
 
@@ -34,6 +36,7 @@ class Report:
     failures: Sequence[Mapping[str, Any]]
     account_mail: Mapping[State, int]
     sources: Sequence[Read]
+    overdue: int  # of the missing, those that planning has had time for
 
     @property
     def waiting(self) -> int:
@@ -48,9 +51,11 @@ def report(
     engine: Engine, source_names: Sequence[str], *, now: datetime, span: timedelta
 ) -> Report:
     """What is true of the slots due within `span` before `now`."""
-    start = now - span
+    start, late = now - span, now - _PLANNING_TAKES
     with reading(engine) as connection:
+        planned = ledger.counts(connection, start=start, end=late)
         return Report(
+            overdue=count_due(connection, start=start, end=late) - sum(planned.values()),
             start=start,
             end=now,
             due=count_due(connection, start=start, end=now),

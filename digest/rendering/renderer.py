@@ -44,11 +44,6 @@ class Renderer:
         self._templates, self._site = Templates(templates, site), site
         self._skeletons: dict[tuple[str, str], Part] = {}
 
-    def key(self, entry: Entry, *, locale: str) -> str:
-        """The hash that this entry's card has, or would have: ask before rendering."""
-        language = locales.language(locale)
-        return self._card_key(entry, view(entry, language=language), language=language)
-
     def cards(self, entries: Sequence[Entry], *, locale: str) -> list[Part]:
         """A part for each entry, in order; equal ones are rendered once."""
         language = locales.language(locale)
@@ -223,7 +218,7 @@ def _preheader(best: Entry, titles: Sequence[str]) -> str:
 
 def _link(url: str) -> str:
     if not web_url(url):
-        raise ValueError(f"{url!r} is no http or https URL")
+        raise ValueError("a link of the mail is no http or https URL")
     return url
 
 

@@ -247,7 +247,10 @@ class Settings(BaseSettings):
         36.0, gt=0, description="The age, in hours, at which votes count half."
     )
     lookback_hours: int = Field(
-        72, ge=24, le=720, description="How old, in hours, a paper may be to enter a digest."
+        72,
+        ge=24,
+        le=720,
+        description="How many hours the first digest, and papers that rise, reach back.",
     )
     weekly_window_days: int = Field(
         7, ge=7, le=31, description="How old, in days, a paper may be to enter a weekly digest."
@@ -281,7 +284,10 @@ class Settings(BaseSettings):
         description="Minutes to wait after each temporary refusal; the last one repeats.",
     )
     give_up_hours: int = Field(
-        24, ge=1, le=120, description="Hours after which a temporary refusal becomes final."
+        24,
+        ge=1,
+        le=120,
+        description="Hours after which a temporary refusal is final, at the latest.",
     )
     catch_up_hours: int = Field(
         12, ge=1, le=24, description="How late, in hours, a digest is still sent after an outage."
@@ -363,8 +369,8 @@ def _contradictions(given: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
         yield (
             ("retention_days", "longest_window_days"),
             (
-                f"a paper can be chosen for {given.longest_window_days} days, so what was sent"
-                f" must be kept longer: write {given.longest_window_days + 1} or more"
+                f"a paper can be chosen for {given.longest_window_days} days, so what is"
+                f" known of it must be kept longer: write {given.longest_window_days + 1} or more"
             ),
         )
     if given.smtp_final_timeout < given.smtp_timeout:

@@ -161,7 +161,9 @@ class Client:
             budget -= max(0.0, here.hold)
             await asyncio.sleep(here.hold)
             try:
-                answer = await self._ask(here, url, params, headers, limit or self._limit)
+                answer = await self._ask(
+                    here, url, params, headers, min(limit or self._limit, self._limit)
+                )
                 return await asyncio.to_thread(parse, answer)
             except (_TryAgain, BrokenAnswer) as error:
                 last = error

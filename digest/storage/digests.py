@@ -219,10 +219,18 @@ def _parts(connection: Connection, hashes: Iterable[str]) -> dict[str, Part]:
     return {row["hash"]: Part(**row) for row in rows.mappings()}
 
 
-def slots_of(
-    connection: Connection, subscriber_id: int, *, limit: int = 100
-) -> list[tuple[date, datetime, State, str]]:
-    """Somebody's last slots: date, due, state and reason, newest first."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of somebody's digest of one date."""
+
+    date: date
+    due_at: datetime
+    state: State
+    reason: str
+
+
+def slots_of(connection: Connection, subscriber_id: int, *, limit: int = 100) -> list[Outcome]:
+    """What became of somebody's last slots, newest first."""
     digests, deliveries = schema.digest, schema.delivery
     rows = connection.execute(
         select(digests.c.slot, digests.c.due_at, deliveries.c.state, deliveries.c.reason)
@@ -231,7 +239,10 @@ def slots_of(
         .order_by(digests.c.slot.desc())
         .limit(limit)
     )
-    return [(row.slot, row.due_at, State(row.state), row.reason) for row in rows]
+    return [
+        Outcome(date=row.slot, due_at=row.due_at, state=State(row.state), reason=row.reason)
+        for row in rows
+    ]
 
 
 def due_by_schedule(

@@ -9,7 +9,8 @@ from starlette.responses import Response
 
 from digest.errors import NotFound, TokenError
 from digest.models import Status
-from digest.storage import reading, subscribers
+from digest.storage import days, subscribers
+from digest.storage.database import reading
 from digest.suppression import masked
 from digest.tokens import Purpose, sign
 from digest.web.view import Web
@@ -42,12 +43,12 @@ def _left(web: Web, request: Request, subscriber_id: int) -> Response:
 def settings(web: Web, request: Request) -> Response:
     """What is set for a subscriber, in words."""
     subscriber_id = web.subject(request, Purpose.PREFERENCES)
-    with web.engine.connect() as connection:
+    with reading(web.engine) as connection:
         try:
             subscriber = subscribers.get(connection, subscriber_id)
         except NotFound as error:
             raise TokenError("This link's subscriber is not here.") from error
-        topics = reading.topics_of(connection, subscriber_id)
+        topics = days.topics_of(connection, subscriber_id)
     if subscriber.status is Status.ERASED:
         raise TokenError("This link's subscriber is erased.")
     return web.page(

@@ -10,7 +10,8 @@ from starlette.responses import Response
 
 from digest.rendering.card import Entry, view
 from digest.rendering.prose import plain
-from digest.storage import reading
+from digest.storage import days
+from digest.storage.database import reading
 from digest.web.view import Web
 
 PAGE = 50  # papers; keeps a page well below 100 KB
@@ -18,8 +19,8 @@ PAGE = 50  # papers; keeps a page well below 100 KB
 
 def today(web: Web, request: Request) -> Response:
     """The newest day that has papers."""
-    with web.engine.connect() as connection:
-        day = reading.latest_day(connection)
+    with reading(web.engine) as connection:
+        day = days.latest_day(connection)
     if day is None:
         return web.page(request, "empty.html")
     return _show(web, request, day, front=True)
@@ -38,8 +39,8 @@ def of_day(web: Web, request: Request) -> Response:
 
 
 def _show(web: Web, request: Request, day: date, *, front: bool) -> Response:
-    with web.engine.connect() as connection:
-        count = reading.count_on(connection, day)
+    with reading(web.engine) as connection:
+        count = days.count_on(connection, day)
         pages = max(1, -(-count // PAGE))
         page = _page(request.query_params.get("page", "1"), pages=pages)
         start = (page - 1) * PAGE
@@ -51,16 +52,16 @@ def _show(web: Web, request: Request, day: date, *, front: bool) -> Response:
             front=front,
             papers=[
                 (paper, view(Entry(paper=paper), language=web.language))
-                for paper in reading.papers_on(connection, day, start=start, limit=PAGE)
+                for paper in days.papers_on(connection, day, start=start, limit=PAGE)
             ],
             plain=plain,
             start=start,
             count=count,
             page=page,
             pages=pages,
-            previous=reading.latest_day(connection, before=day),
-            next=reading.next_day(connection, day),
-            days=reading.recent_days(connection),
+            previous=days.latest_day(connection, before=day),
+            next=days.next_day(connection, day),
+            days=days.recent_days(connection),
         )
 
 
