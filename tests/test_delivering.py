@@ -677,7 +677,9 @@ def test_a_retry_is_the_same_mail_whatever_changed_meanwhile(
 
 
 def test_the_test_mail(sink: Sink) -> None:
-    receipt = send_test(Server(host=sink.host, port=sink.port, tls="none"), ADA, site=SITE, now=NOW)
+    receipt = send_test(
+        Server(host=sink.host, port=sink.port, tls="none"), ADA, site=SITE, locale="en", now=NOW
+    )
     assert receipt.code == 250
     [mail] = sink.mails
     assert mail.recipients == (ADA,)

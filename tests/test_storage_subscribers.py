@@ -219,3 +219,10 @@ def test_topics(engine: Engine) -> None:
 )
 def test_slugs(name: str, slug: str) -> None:
     assert topics.slug_of(name) == slug
+
+
+def test_of_two_with_one_address_the_first_stands(engine: Engine) -> None:
+    first, second = newcomer("ada"), newcomer("ada")
+    second = replace(second, wishes=replace(second.wishes, name="Second", hour=3))
+    assert add(engine, first, second) == [Answer.ADDED, Answer.THERE]
+    assert (find(engine, "ada").name, find(engine, "ada").hour) == ("", first.wishes.hour)

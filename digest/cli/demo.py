@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -26,7 +26,6 @@ from digest.models import Newcomer, Schedule, State, Wishes
 from digest.sample import SUBSCRIBERS, TOPICS, SampleSource, SourceKind
 from digest.services import INBOX, Services, build, real_clock, with_sources
 from digest.settings import Settings
-from digest.sources import Source
 from digest.storage import subscribers, topics
 from digest.storage.database import writing
 from digest.web.build import build as web
@@ -88,20 +87,29 @@ def _services(
     say("Looking for Hugging Face and arXiv ...")
     reached = reachable({"huggingface": settings.hf_url, "arxiv": settings.arxiv_rss_url})
     live = build(settings, clock=clock)
-    kept: list[Source] = [source for source in live.sources if source.name in reached]
     missing = [source.name for source in live.sources if source.name not in reached]
     for name in missing:
         say(f"  {name} cannot be reached: an invented sample takes its place.")
-    kinds: Mapping[str, SourceKind] = {"huggingface": "huggingface", "arxiv": "arxiv"}
-    invented = [SampleSource(name=name, kind=kinds[name]) for name in missing]
-    if missing:
-        invented.append(SampleSource(name="feed:sample", kind="feed"))
-    found = with_sources(live, [*kept, *invented], sample=bool(missing))
+    found = _with_sample(live, missing)
     # Whatever the hour and weekday, everybody's latest slot is sent.
     return replace(
         found,
         plan=replace(found.plan, catch_up=timedelta(days=15), give_up=timedelta(days=30)),
     )
+
+
+def _with_sample(services: Services, missing: Sequence[str]) -> Services:
+    """The services with invented papers in the place of these sources."""
+    if not missing:
+        return services
+    kinds: Mapping[str, SourceKind] = {"huggingface": "huggingface", "arxiv": "arxiv"}
+    sample = [SampleSource(name=name, kind=kinds[name]) for name in missing if name in kinds]
+    kept = [source for source in services.sources if source.name not in missing]
+    if not any(source.name == "feed:sample" for source in kept):
+        sample.append(SampleSource(name="feed:sample", kind="feed"))
+    changed = with_sources(services, [*kept, *sample], sample=True)
+    plan = replace(changed.plan, catch_up=services.plan.catch_up, give_up=services.plan.give_up)
+    return replace(changed, plan=plan)
 
 
 def find_reachable(urls: Mapping[str, str]) -> set[str]:
@@ -170,6 +178,11 @@ def _run(services: Services, *, now: datetime) -> bool:
     if sample:
         replace(services, sources=sample, clock=lambda: now - BEFORE).collect()
     reads = services.collect()
+    silent = [read.source for read in reads if not read.health.good and not read.fetched]
+    if silent:
+        say(f"  {' and '.join(silent)} answered, but gave nothing: invented papers instead.")
+        services = _with_sample(services, silent)
+        reads = services.collect()
     for read in reads:
         say(f"  {read.source}: {read.fetched} papers. {read.reason}".rstrip())
     planned = services.plan_due()

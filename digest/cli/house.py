@@ -19,6 +19,7 @@ from digest.errors import InputError
 
 if TYPE_CHECKING:
     from digest.pipeline.reporting import Report
+    from digest.settings import Row, Settings
 
 NOTHING = {  # why a digest has no papers, in words
     "sources": "no source could be read. See: digest status",
@@ -83,7 +84,10 @@ def preview(
     cards = [(c, item.card) for c, item in zip(made.cards, made.choice.items, strict=True)]
     page, plain = compose(made.skeleton, cards, made.personal)
     if html is not None:
-        html.write_text(page, encoding="utf-8")
+        try:
+            html.write_text(page, encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"{html} cannot be written: {error.strerror}") from None
         say(f"Written to {html}")
     if text or html is None:
         say(plain)
@@ -176,14 +180,16 @@ def serve() -> None:
         threading.Event().wait()
 
 
-def migrate() -> None:
+def migrate(*, as_json: AsJson = False) -> None:
     """Bring the database's tables to this version."""
     from digest.settings import load
     from digest.storage.database import open_database
     from digest.storage.migrating import upgrade
 
     before, after = upgrade(open_database(load(os.environ, Path(".env")).database_url))
-    if before == after:
+    if as_json:
+        show_json({"before": before, "after": after})
+    elif before == after:
         say(f"The database is at revision {after} already.")
     else:
         say(f"The database went from {before or 'empty'} to revision {after}.")
@@ -194,7 +200,7 @@ def config(*, as_json: AsJson = False) -> None:
     from digest.settings import describe, load
 
     settings = load(os.environ, Path(".env"))
-    rows = describe(settings)
+    rows = [_with_key(row, settings) for row in describe(settings)]
     if as_json:
         show_json(rows)
     else:
@@ -205,19 +211,47 @@ def config(*, as_json: AsJson = False) -> None:
             say(f"No mail leaves this machine: it is at {settings.base_url}/inbox/")
 
 
+def _with_key(row: Row, settings: Settings) -> Row:
+    """The key's row says where the key comes from when it is no setting; SettingsError."""
+    from dataclasses import replace
+
+    from digest.settings import KEY_FILE, secret_keys
+
+    path = settings.data_dir / KEY_FILE
+    if row.name != "DIGEST_SECRET_KEY" or settings.secret_key:
+        return row
+    if not path.exists() and settings.local_base:
+        return replace(row, value="made at the first start", origin=str(path))
+    secret_keys(settings)
+    return replace(row, value="******", origin=str(path))
+
+
 def send_test(
     address: Annotated[str, typer.Argument(metavar="ADDRESS", help="Where to.")],
+    *,
+    as_json: AsJson = False,
 ) -> None:
     """Send one test mail now, to see whether the mail server takes it."""
     from digest.errors import DeliveryError
     from digest.pipeline.testing import send_test as send
+    from digest.suppression import address_key
 
+    address_key(address)  # says what is wrong with it
     found = services()
     try:
         with found.relay() as server:
-            receipt = send(server, address, site=found.site, now=found.clock())
+            receipt = send(
+                server,
+                address,
+                site=found.site,
+                locale=found.settings.locale,
+                now=found.clock(),
+            )
     except DeliveryError as error:
         fail(f"The mail server did not take it: {error}\nWhat is set: digest config", code=1)
+    if as_json:
+        show_json(receipt)
+        return
     say(f"{receipt.relay} took it: {receipt.code} {receipt.text}")
     if found.settings.local:
         say(f"It is in the local inbox: {found.settings.base_url}/inbox/")

@@ -57,7 +57,7 @@ def show(paper_id: PaperId, *, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def split(paper_id: PaperId) -> None:
+def split(paper_id: PaperId, *, as_json: AsJson = False) -> None:
     """Undo the newest merge that a paper was part of, and keep the two apart."""
     from digest.storage import merges
     from digest.storage.database import writing
@@ -65,4 +65,7 @@ def split(paper_id: PaperId) -> None:
     found = services()
     with writing(found.engine) as connection:
         other = merges.undo_merge(connection, paper_id, now=found.clock())
+    if as_json:
+        show_json({"papers": [paper_id, other]})
+        return
     say(f"Papers {paper_id} and {other} are two again. Who had either gets neither anew.")

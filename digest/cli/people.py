@@ -114,6 +114,7 @@ def change(
     topic: Annotated[
         list[str] | None, typer.Option(help="A topic to follow instead; repeatable.")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Change somebody's settings; what is not given stays, and so does what is planned already."""
     from dataclasses import replace
@@ -139,6 +140,9 @@ def change(
     with writing(found.engine) as connection:
         subscribers.change(connection, person.id, wishes, now=found.clock())
         subscribers.follow(connection, {person.id: wanted.topics})
+    if as_json:
+        show_json(_find(found, address))
+        return
     say(f"Changed. See: digest subscriber show {address}")
 
 
@@ -193,7 +197,7 @@ def list_(
 
 
 @app.command()
-def remove(address: Address) -> None:
+def remove(address: Address, *, as_json: AsJson = False) -> None:
     """Stop writing to somebody, for good."""
     from digest.storage import subscribers
     from digest.storage.database import writing
@@ -204,6 +208,9 @@ def remove(address: Address) -> None:
         changed = subscribers.unsubscribe(
             connection, person.id, now=found.clock(), detail="by an admin"
         )
+    if as_json:
+        show_json({"address": address, "changed": changed})
+        return
     say(f"{address} gets no more mail." if changed else f"{address} got no mail already.")
 
 

@@ -83,7 +83,16 @@ def _deliver(found: Services) -> Delivered:
 def show_reads(reads: Sequence[Read], *, when: bool = False) -> None:
     """How each source was read: counts in a table, and below it why one gave none."""
     show_table(
-        ("Source", *(["Read at"] if when else []), "Health", "Papers", "New", "Changed", "Seconds"),
+        (
+            "Source",
+            *(["Read at"] if when else []),
+            "Health",
+            "Papers",
+            "New",
+            "Changed",
+            "Same",
+            "Seconds",
+        ),
         [
             (
                 read.source,
@@ -92,11 +101,12 @@ def show_reads(reads: Sequence[Read], *, when: bool = False) -> None:
                 read.fetched,
                 read.new,
                 read.changed,
+                read.unchanged,
                 f"{read.seconds:.1f}",
             )
             for read in reads
         ],
-        right=("Papers", "New", "Changed", "Seconds"),
+        right=("Papers", "New", "Changed", "Same", "Seconds"),
     )
     say()
     for read in reads:
@@ -131,7 +141,7 @@ def _show_delivered(delivered: Delivered) -> None:
 
 def _unmade(planned: Planned) -> list[str]:
     broken = planned.skipped.get("error", 0)
-    return [f"{broken:,} digests that could not be made"] if broken else []
+    return [f"{count(broken, 'digest')} that could not be made"] if broken else []
 
 
 def _troubles(delivered: Delivered) -> list[str]:

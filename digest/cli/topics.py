@@ -68,13 +68,16 @@ def list_(*, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def remove(slug: Slug) -> None:
+def remove(slug: Slug, *, as_json: AsJson = False) -> None:
     """Remove a topic; its followers keep their other topics."""
     from digest.storage import topics
     from digest.storage.database import writing
 
     with writing(services().engine) as connection:
         followers = topics.remove(connection, slug)
+    if as_json:
+        show_json({"removed": slug, "followers": followers})
+        return
     say(f"Removed the topic {slug}, which {count(followers, 'subscriber')} followed.")
 
 

@@ -163,24 +163,28 @@ class Postman:
 
     async def _pump(self, worker_id: int) -> dict[State, int]:
         self._problem = ""
-        lines = [Connection(self._server) for _ in range(self._connections)]
+        # The last line is for account mail alone: an answer may take ten minutes, on all others.
+        lines = [Connection(self._server) for _ in range(self._connections + 1)]
         this = _Pass(worker_id=worker_id, lines=lines)
         # One that breaks must not cut off the others in the middle of a message.
         ends = await asyncio.gather(
-            *(self._carry(this, line) for line in lines), return_exceptions=True
+            *(self._carry(this, line, account=line is lines[-1]) for line in lines),
+            return_exceptions=True,
         )
         for end in ends:
             if end is not None:
                 raise end
         return dict(this.states)
 
-    async def _carry(self, this: _Pass, line: Connection) -> None:
+    async def _carry(self, this: _Pass, line: Connection, *, account: bool) -> None:
         """One connection's work: one row at a time, so account mail is never far behind."""
         try:
             async with line:
                 while not (self._stopped or this.over):
                     with writing(self._engine) as database:
-                        held = ledger.claim(database, this.worker_id, now=self._clock(), limit=1)
+                        held = ledger.claim(
+                            database, this.worker_id, now=self._clock(), limit=1, account=account
+                        )
                     if held:
                         this.busy += 1
                         this.quiet.clear()

@@ -8,20 +8,29 @@ from html import escape
 from uuid import uuid4
 
 from digest.delivery import Connection, Server
+from digest.locales import language
 from digest.message import build, freeze, message_id
 from digest.models import Receipt, Site
-
-_TEXT = """\
-This is a test mail from {name}.
-
-It was sent at {now:%Y-%m-%d %H:%M} UTC by `digest send-test`. If you read it, the mail server
-takes mail from {sender}.
-"""
+from digest.rendering.prose import wrap
 
 
-def send_test(server: Server, address: str, *, site: Site, now: datetime) -> Receipt:
+def send_test(server: Server, address: str, *, site: Site, locale: str, now: datetime) -> Receipt:
     """Send the test mail; DeliveryError with the server's words, AddressError."""
-    text = _TEXT.format(name=site.name, now=now, sender=site.sender_address)
+    words = language(locale)
+    values = {
+        "name": site.name,
+        "time": f"{now:%Y-%m-%d %H:%M} UTC",
+        "sender": site.sender_address,
+    }
+    paragraphs = [
+        words.gettext("This is a test mail from %(name)s.") % values,
+        words.gettext(
+            "It was sent at %(time)s by digest send-test. If you read it, the mail server takes"
+            " mail from %(sender)s."
+        )
+        % values,
+    ]
+    body = "".join(f"<p>{escape(paragraph)}</p>" for paragraph in paragraphs)
     frozen = freeze(
         site,
         name="",
@@ -30,9 +39,9 @@ def send_test(server: Server, address: str, *, site: Site, now: datetime) -> Rec
         message_id=message_id("test", uuid4().hex, sender_address=site.sender_address),
     )
     message = build(
-        html=f"<p>{escape(text.strip())}</p>",
-        text=text,
-        personal={**frozen, "subject": f"{site.name}: a test mail"},
+        html=f'<!DOCTYPE html><html lang="{words.tag}" dir="{words.direction}">{body}</html>',
+        text="\n\n".join(wrap(paragraph) for paragraph in paragraphs) + "\n",
+        personal={**frozen, "subject": words.gettext("%(name)s: a test mail") % values},
     )
 
     async def send() -> Receipt:

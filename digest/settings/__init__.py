@@ -6,8 +6,17 @@ values and never sees the object.
 
 from __future__ import annotations
 
-from digest.settings.keys import create_key, secret_keys
+from digest.settings.keys import KEY_FILE, create_key, secret_keys
 from digest.settings.model import Settings
 from digest.settings.reading import Row, describe, load, reference
 
-__all__ = ["Row", "Settings", "create_key", "describe", "load", "reference", "secret_keys"]
+__all__ = [
+    "KEY_FILE",
+    "Row",
+    "Settings",
+    "create_key",
+    "describe",
+    "load",
+    "reference",
+    "secret_keys",
+]

@@ -195,11 +195,40 @@ def category(name: str) -> str:
     return name
 
 
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+# What cron(5) lets stand in each field: name, least, most, the names that count from the least.
+_CRON = (
+    ("minute", 0, 59, ()),
+    ("hour", 0, 23, ()),
+    ("day of the month", 1, 31, ()),
+    ("month", 1, 12, _MONTHS),
+    ("day of the week", 0, 7, _DAYS),
+)
+
+
 def cron(text: str) -> str:
-    """Five cron fields; what stands in them is the scheduler's to check."""
-    if len(text.split()) != 5:
+    """Five cron fields of numbers, names, lists, ranges and steps."""
+    fields = text.lower().split()
+    if len(fields) != len(_CRON):
         raise ValueError("write five cron fields, as in 15 */2 * * *")
-    return " ".join(text.split())
+    for field, (name, least, most, names) in zip(fields, _CRON, strict=True):
+        for part in field.split(","):
+            if not _in_range(part, least, most, names):
+                raise ValueError(f"{part!r} is no {name} of cron's: write {least} to {most}")
+    return " ".join(fields)
+
+
+def _in_range(part: str, least: int, most: int, names: tuple[str, ...]) -> bool:
+    numbers = {word: str(least + number) for number, word in enumerate(names)}
+    found = re.fullmatch(r"(?:\*|(\w+)(?:-(\w+))?)(?:/([1-9]\d?))?", part)
+    if found is None:
+        return False
+    ends = [numbers.get(end, end) for end in found.group(1, 2) if end is not None]
+    if not all(re.fullmatch(r"\d{1,2}", end) for end in ends):
+        return False
+    bounds = [least, *map(int, ends), most]
+    return bounds == sorted(bounds)
 
 
 def distinct(values: tuple[object, ...]) -> tuple[object, ...]:

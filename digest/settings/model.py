@@ -275,7 +275,7 @@ class Settings(BaseSettings):
         20_000_000, ge=100_000, description="The largest answer, in bytes, that is read."
     )
     deliver_interval: float = Field(
-        5.0, gt=0, le=60, description="Seconds between two looks for mail that is due."
+        5.0, gt=0, le=10, description="Seconds between two looks for mail that is due."
     )
     retry_steps_minutes: Annotated[
         tuple[Annotated[int, Field(ge=1)], ...], Words, Field(min_length=1)

@@ -147,13 +147,16 @@ def _due(now: datetime) -> ColumnElement[bool]:
     return and_(table.c.state.in_(_OPEN), table.c.next_attempt_at <= now, table.c.give_up_at > now)
 
 
-def claim(connection: Connection, worker_id: int, *, now: datetime, limit: int) -> list[Claim]:
-    """Claim what is due, account mail first, then the longest due."""
+def claim(
+    connection: Connection, worker_id: int, *, now: datetime, limit: int, account: bool = False
+) -> list[Claim]:
+    """Claim what is due, account mail first (or alone), then the longest due."""
     table = schema.delivery
+    lowest = 0 if account else 1
     # Read once, as a table of its own: PostgreSQL may run a subquery with LIMIT several times.
     chosen = (
         select(table.c.id)
-        .where(_due(now))
+        .where(_due(now), table.c.priority <= lowest)
         .order_by(table.c.priority, table.c.next_attempt_at, table.c.id)
         .limit(limit)
         .with_for_update(skip_locked=True)

@@ -47,7 +47,10 @@ def add_many(
 ) -> list[Answer]:
     """Store active subscribers, with slots from `since` (default: now) on; an answer for each."""
     barred = _barred(connection, {hash_ for new in newcomers for hash_ in new.hashes})
-    wanted = {new.key: new for new in newcomers if not barred.intersection(new.hashes)}
+    wanted: dict[str, Newcomer] = {}
+    for new in newcomers:
+        if not barred.intersection(new.hashes):
+            wanted.setdefault(new.key, new)  # of two with one address the first one stands
     table = schema.subscriber
     ids: dict[str, int] = {}
     if wanted:

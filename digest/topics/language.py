@@ -245,7 +245,7 @@ class _Parser:
         name = named[1].lower()
         if name not in FIELDS:
             near = difflib.get_close_matches(name, FIELDS, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]}: ?" if near else f"there are {', '.join(FIELDS)}"
+            hint = f"did you mean {near[0]}: ?" if near else f"there are {', '.join(FIELDS)}."
             self.fail(f'{named[1]}: is no field; {hint} Put it in "quotes" to look for it', at)
         return self._read_value(at + named.end(), name, at)
 
