@@ -6,7 +6,7 @@ PYTHONS := python3.14 python3.13 python3.12 python3.11 python3 python
 PIP_INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test lint bench lock docs clean
+.PHONY: help setup demo run test cover lint bench lock docs clean
 
 help: ## list the chores
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' Makefile | while IFS='|' read -r name does; do \
@@ -23,6 +23,9 @@ run: $(STAMP) ## run the service with your settings, until stopped
 
 test: lint ## check everything: style, types, tests
 	$(PY) -m pytest -q
+
+cover: $(STAMP) ## run the tests and tell what they cover
+	$(PY) -m pytest -q --cov
 
 lint: $(STAMP) ## check style and types
 	$(PY) -m ruff check .

@@ -20,20 +20,24 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Who gets a digest, when, and about what.", no_args_is_help=True)
 
 Address = Annotated[str, typer.Argument(metavar="ADDRESS", help="The mail address.")]
+Name = Annotated[str, typer.Option(help="The person's name.")]
+Zone = Annotated[str, typer.Option(help="IANA zone, e.g. Europe/Berlin.")]
+Hour = Annotated[str, typer.Option(metavar="0-23", help="The local hour.")]
+Often = Annotated[str, typer.Option(help="daily, weekdays, weekly, or e.g. 'weekly friday'.")]
+Most = Annotated[str, typer.Option(metavar="1-50", help="The most papers.")]
+Topics = Annotated[list[str] | None, typer.Option(help="A topic to follow; repeatable.")]
 
 
 @app.command()
 def add(
     address: Address,
     *,
-    name: Annotated[str, typer.Option(help="The person's name.")] = "",
-    timezone: Annotated[str, typer.Option(help="IANA zone, e.g. Europe/Berlin.")] = "",
-    hour: Annotated[str, typer.Option(metavar="0-23", help="The local hour.")] = "",
-    frequency: Annotated[
-        str, typer.Option(help="daily, weekdays, weekly, or e.g. 'weekly friday'.")
-    ] = "",
-    max_papers: Annotated[str, typer.Option(metavar="1-50", help="The most papers.")] = "",
-    topic: Annotated[list[str] | None, typer.Option(help="A topic to follow; repeatable.")] = None,
+    name: Name = "",
+    timezone: Zone = "",
+    hour: Hour = "",
+    frequency: Often = "",
+    max_papers: Most = "",
+    topic: Topics = None,
     as_json: AsJson = False,
 ) -> None:
     """Add somebody; what is not given is as the settings say."""
@@ -104,16 +108,12 @@ def show(address: Address, *, as_json: AsJson = False) -> None:
 def change(
     address: Address,
     *,
-    name: Annotated[str, typer.Option(help="The person's name.")] = "",
-    timezone: Annotated[str, typer.Option(help="IANA zone, e.g. Europe/Berlin.")] = "",
-    hour: Annotated[str, typer.Option(metavar="0-23", help="The local hour.")] = "",
-    frequency: Annotated[
-        str, typer.Option(help="daily, weekdays, weekly, or e.g. 'weekly friday'.")
-    ] = "",
-    max_papers: Annotated[str, typer.Option(metavar="1-50", help="The most papers.")] = "",
-    topic: Annotated[
-        list[str] | None, typer.Option(help="A topic to follow instead; repeatable.")
-    ] = None,
+    name: Name = "",
+    timezone: Zone = "",
+    hour: Hour = "",
+    frequency: Often = "",
+    max_papers: Most = "",
+    topic: Topics = None,
     as_json: AsJson = False,
 ) -> None:
     """Change somebody's settings; what is not given stays, and so does what is planned already."""
