@@ -210,7 +210,7 @@ class Connection:
         except (aiosmtplib.SMTPException, OSError) as error:
             why = _line(str(error), message.recipient)
             raise DeliveryError(
-                f"The message went out and no answer came that says more: {why}", unknown=True
+                f"No answer that says more came after the message: {why}", unknown=True
             ) from error
         text = _line(answer.message, message.recipient)
         if answer.code // 100 in (4, 5):
