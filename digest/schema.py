@@ -30,6 +30,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
@@ -75,6 +76,11 @@ Id = BigInteger().with_variant(Integer(), "sqlite")
 def _one_of(column: str, values: type[State] | type[Status]) -> CheckConstraint:
     names = ", ".join(f"'{value}'" for value in values)
     return CheckConstraint(f"{column} IN ({names})", name=column)
+
+
+def _only_where(condition: str) -> dict[str, Any]:
+    """The arguments of an index of those rows alone."""
+    return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
 
 
 # ------------------------------------------------------------------ sources and papers
@@ -262,6 +268,7 @@ part = Table(
     metadata,
     Column("hash", String(64), primary_key=True),
     Column("kind", String(10), nullable=False),  # skeleton | card
+    Column("head", LargeBinary),  # of a skeleton: the headers that all its mails share
     Column("html", LargeBinary, nullable=False),
     Column("text", LargeBinary, nullable=False),
     Column("created_at", Instant, nullable=False),
@@ -302,6 +309,7 @@ account_mail = Table(
     UniqueConstraint("kind", "request"),
 )
 
+# Processes, and not rows, hold leases: who is gone loses what it held.
 worker = Table(
     "worker",
     metadata,
@@ -309,54 +317,165 @@ worker = Table(
     Column("host", Text, nullable=False),
     Column("pid", Integer, nullable=False),
     Column("started_at", Instant, nullable=False),
-    Column("heartbeat_at", Instant, nullable=False),
+    Column("heartbeat_at", Instant, nullable=False),  # the database's clock
     Column("stopped_at", Instant),
+    Index("ix_worker_alive", "id", **_only_where("stopped_at IS NULL")),
 )
 
+# The way over a relay to a receiving provider; provider "" is the relay as a whole. What is known
+# of it and limited on it holds for all workers together.
+route = Table(
+    "route",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("relay", String(255), nullable=False),
+    Column("provider", String(255), nullable=False),
+    # Allowances: messages a second now (null: as many as the settings allow), drawn up to next_at.
+    Column("rate", Float),
+    Column("rate_changed_at", Instant),
+    Column("next_at", Instant),
+    Column("day", Date),
+    Column("drawn_today", Integer, nullable=False),
+    # The circuit breaker: closed | open | probing.
+    Column("state", String(10), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("kind", String(20), nullable=False),  # of the refusals that opened it
+    Column("opened_at", Instant),
+    Column("probe_at", Instant),
+    Column("probes", SmallInteger, nullable=False),  # in vain, one after another
+    Column("window_from", Id, nullable=False),  # attempts before this one no longer count
+    UniqueConstraint("relay", "provider"),
+)
+
+# No foreign key to what moves with every mail (worker, delivery): PostgreSQL would lock the row
+# that is referred to at each attempt. States are few and texts short, for there is one row a mail.
 delivery = Table(
     "delivery",
     metadata,
     Column("id", Id, primary_key=True),
     Column("digest_id", Id, ForeignKey("digest.id"), unique=True),
-    Column("account_mail_id", Id, ForeignKey("account_mail.id"), unique=True),
-    Column("subscriber_id", Id, ForeignKey("subscriber.id"), index=True),
+    Column("account_mail_id", Id, ForeignKey("account_mail.id")),
+    Column("subscriber_id", Id, ForeignKey("subscriber.id")),
     Column("priority", SmallInteger, nullable=False),  # 0 account mail, 1 digest
     Column("address", Text, nullable=False),  # frozen; "" once erased
-    Column("provider", String(255), nullable=False),  # receiving provider: the address's domain
+    Column("provider", String(255), nullable=False),  # who receives: MX group, else the domain
     Column("state", String(10), nullable=False),
     Column("reason", String(40), nullable=False),
     Column("due_at", Instant, nullable=False),
     Column("next_attempt_at", Instant, nullable=False),
     Column("give_up_at", Instant, nullable=False),
     Column("attempts", SmallInteger, nullable=False),  # spent, not merely begun
+    Column("losses", SmallInteger, nullable=False),  # in flight when the server's trouble struck
+    Column("crashes", SmallInteger, nullable=False),  # in flight when a worker died
     Column("claim", Integer, nullable=False),  # counts claims: fences a worker past its lease
-    Column("worker_id", Id, ForeignKey("worker.id")),
+    Column("worker_id", Id),
+    # While it is `sending` these are the attempt; when it ended, a row of `attempt` is.
+    Column("route_id", Id),
+    Column("started_at", Instant),
     Column("code", SmallInteger),
     Column("enhanced", String(12)),
     Column("text", Text, nullable=False),  # the server's words, addresses taken out
     Column("ended_at", Instant),
     _one_of("state", State),
     CheckConstraint("(digest_id IS NULL) <> (account_mail_id IS NULL)", name="content"),
-    Index(None, "state", "priority", "next_attempt_at"),
-    Index(None, "due_at"),
-    Index(None, "worker_id"),
+    # Few and partial, for each costs at every move.
+    Index(
+        "ix_delivery_open",
+        "provider",
+        "priority",
+        "next_attempt_at",
+        **_only_where("state IN ('planned', 'deferred')"),
+    ),
+    Index(
+        "ix_delivery_account",
+        "next_attempt_at",
+        **_only_where("priority = 0 AND state IN ('planned', 'deferred')"),
+    ),
+    Index("ix_delivery_held", "worker_id", **_only_where("state IN ('claimed', 'sending')")),
+    Index("ix_delivery_bad", "due_at", **_only_where("state IN ('failed', 'unknown')")),
+    Index(
+        "uq_delivery_account_mail_id",
+        "account_mail_id",
+        unique=True,
+        **_only_where("account_mail_id IS NOT NULL"),
+    ),
 )
 
+# An attempt that ended: when, how long, which way, what the server said.
 attempt = Table(
     "attempt",
     metadata,
     Column("id", Id, primary_key=True),
-    Column("delivery_id", Id, ForeignKey("delivery.id"), nullable=False, index=True),
+    Column("delivery_id", Id, nullable=False),
     Column("claim", Integer, nullable=False),
-    Column("worker_id", Id, ForeignKey("worker.id")),
+    Column("worker_id", Id),
+    Column("route_id", Id),
     Column("started_at", Instant, nullable=False),
     Column("seconds", Float),
-    Column("relay", Text, nullable=False),
-    Column("outcome", String(10), nullable=False),  # sending until the answer is known
+    Column("outcome", String(10), nullable=False),
     Column("code", SmallInteger),
     Column("enhanced", String(12)),
     Column("text", Text, nullable=False),
     UniqueConstraint("delivery_id", "claim"),
+    Index(None, "route_id", "id"),
+)
+
+# A refusal that says that an address is bad; it suppresses when its route is judged healthy.
+bounce = Table(
+    "bounce",
+    metadata,
+    Column("delivery_id", Id, primary_key=True),
+    Column("subscriber_id", Id, nullable=False),
+    Column("route_id", Id, nullable=False),
+    Column("attempt_id", Id, nullable=False),
+    Column("kind", String(20), nullable=False),
+    Column("at", Instant, nullable=False),
+    Column("verdict", String(10), nullable=False),  # "" until judged; suppressed | withdrawn
+)
+
+# Which receiving provider answers for a domain, as the DNS said (its MX group).
+domain = Table(
+    "domain",
+    metadata,
+    Column("name", String(255), primary_key=True),
+    Column("provider", String(255), nullable=False),
+    Column("looked_up_at", Instant, nullable=False),
+)
+
+# ------------------------------------------------------------------ the house
+
+# One row: which database this is, and a count that only grows. The data directory remembers the
+# highest one seen, so that a database that was put back is known as such.
+house = Table(
+    "house",
+    metadata,
+    Column("id", Id, primary_key=True),  # 1
+    Column("identity", String(32), nullable=False),
+    Column("mark", Id, nullable=False),
+)
+
+# What a restored database does not know: from the backup to the restore.
+gap = Table(
+    "gap",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("start", Instant, nullable=False),
+    Column("end", Instant, nullable=False),
+    Column("recorded_at", Instant, nullable=False),
+)
+
+# What the operator was, or is to be, told of; one row a matter, so that nobody is told twice.
+alert = Table(
+    "alert",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("kind", String(20), nullable=False),  # late | breaker | ...
+    Column("subject", String(255), nullable=False),  # which slot, route, source
+    Column("text", Text, nullable=False),
+    Column("since", Instant, nullable=False),
+    Column("told_at", Instant),
+    Column("ended_at", Instant),
+    Index("uq_alert_open", "kind", "subject", unique=True, **_only_where("ended_at IS NULL")),
 )
 
 # One execution of a stage, for people to look at.

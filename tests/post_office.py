@@ -36,7 +36,7 @@ from digest.models import (
 )
 from digest.pipeline.delivering import Postman
 from digest.rendering import compose
-from digest.storage import digests, ledger, subscribers
+from digest.storage import digests, ledger, outcomes, subscribers
 from digest.storage.database import open_database, reading, writing
 from digest.storage.digests import Content
 from digest.suppression import address_hashes, address_key
@@ -218,7 +218,7 @@ def assert_sound(connection: Connection) -> None:
     far = (NOW - 1000 * DAY, NOW + 1000 * DAY)
     counted = Counter[State]()
     for account in (False, True):
-        counted.update(ledger.counts(connection, start=far[0], end=far[1], account=account))
+        counted.update(outcomes.counts(connection, start=far[0], end=far[1], account=account))
     due = connection.execute(select(func.count()).select_from(schema.digest)).scalar_one()
     due += connection.execute(select(func.count()).select_from(schema.account_mail)).scalar_one()
     assert counted.total() == len(found) == due

@@ -461,15 +461,15 @@ def test_reasons_and_failures_are_told_with_the_servers_words(office: PostOffice
     finish(office, second, result(State.UNKNOWN, text="lost"))
     with reading(office.engine) as connection:
         start, states = NOW - MINUTE, (State.FAILED, State.UNKNOWN)
-        why = ledger.reasons(connection, start=start, end=NOW, states=states)
-        told = ledger.failures(connection, start=start, end=NOW)
+        why = outcomes.reasons(connection, start=start, end=NOW, states=states)
+        told = outcomes.failures(connection, start=start, end=NOW)
         table = schema.attempt
         kept = connection.execute(
             select(
                 table.c.code, table.c.enhanced, table.c.text, table.c.seconds, table.c.relay
             ).where(table.c.outcome == State.FAILED)
         ).one()
-        assert ledger.failures(connection, start=NOW, end=NOW + DAY) == []
+        assert outcomes.failures(connection, start=NOW, end=NOW + DAY) == []
     assert why == {(State.FAILED, "why"): 1, (State.UNKNOWN, "why"): 1}
     assert [(row["state"], row["code"], row["text"]) for row in told] == [
         ("failed", 550, "5.1.1 Gone"),

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine
 
 from digest.cadence import known_zone, slots
 from digest.models import Frequency, Schedule, State
-from digest.storage import digests, ledger, sources, subscribers
+from digest.storage import digests, outcomes, sources, subscribers
 from digest.storage.database import reading
 from digest.storage.sources import Read
 
@@ -53,18 +53,18 @@ def report(
     """What is true of the slots due within `span` before `now`."""
     start, late = now - span, now - _PLANNING_TAKES
     with reading(engine) as connection:
-        planned = ledger.counts(connection, start=start, end=late)
+        planned = outcomes.counts(connection, start=start, end=late)
         return Report(
             overdue=count_due(connection, start=start, end=late) - sum(planned.values()),
             start=start,
             end=now,
             due=count_due(connection, start=start, end=now),
-            states=ledger.counts(connection, start=start, end=now),
-            reasons=ledger.reasons(
+            states=outcomes.counts(connection, start=start, end=now),
+            reasons=outcomes.reasons(
                 connection, start=start, end=now, states=(State.SKIPPED, State.FAILED)
             ),
-            failures=ledger.failures(connection, start=start, end=now),
-            account_mail=ledger.counts(connection, start=start, end=now, account=True),
+            failures=outcomes.failures(connection, start=start, end=now),
+            account_mail=outcomes.counts(connection, start=start, end=now, account=True),
             sources=sources.latest_reads(connection, source_names, now=now),
         )
 

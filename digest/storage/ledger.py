@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -19,7 +18,6 @@ from sqlalchemy import (
     and_,
     case,
     exists,
-    func,
     insert,
     literal,
     or_,
@@ -330,64 +328,3 @@ def finish(connection: Connection, held: Claim, result: Result, *, now: datetime
         )
     )
     return True
-
-
-def counts(
-    connection: Connection, *, start: datetime, end: datetime, account: bool = False
-) -> dict[State, int]:
-    """How many digests (or account mails) due in (start, end] stand in each state."""
-    table = schema.delivery
-    kind = table.c.digest_id.is_(None) if account else table.c.digest_id.is_not(None)
-    rows = connection.execute(
-        select(table.c.state, func.count())
-        .where(kind, table.c.due_at > start, table.c.due_at <= end)
-        .group_by(table.c.state)
-    )
-    found = dict.fromkeys(State, 0)
-    found.update((State(state), number) for state, number in rows)
-    return found
-
-
-def reasons(
-    connection: Connection, *, start: datetime, end: datetime, states: Sequence[State]
-) -> dict[tuple[State, str], int]:
-    """How many digests due in (start, end] ended in these states, for each reason."""
-    table = schema.delivery
-    rows = connection.execute(
-        select(table.c.state, table.c.reason, func.count())
-        .where(
-            table.c.digest_id.is_not(None),
-            table.c.due_at > start,
-            table.c.due_at <= end,
-            table.c.state.in_(states),
-        )
-        .group_by(table.c.state, table.c.reason)
-        .order_by(table.c.state, table.c.reason)
-    )
-    return {(State(state), reason): number for state, reason, number in rows}
-
-
-def failures(
-    connection: Connection, *, start: datetime, end: datetime, limit: int = 50
-) -> list[Mapping[str, Any]]:
-    """The deliveries due in (start, end] that failed or are unknown, with the server's words."""
-    table = schema.delivery
-    rows = connection.execute(
-        select(
-            table.c.id,
-            table.c.subscriber_id,
-            table.c.state,
-            table.c.reason,
-            table.c.code,
-            table.c.text,
-            table.c.due_at,
-        )
-        .where(
-            table.c.due_at > start,
-            table.c.due_at <= end,
-            table.c.state.in_((State.FAILED, State.UNKNOWN)),
-        )
-        .order_by(table.c.due_at.desc(), table.c.id)
-        .limit(limit)
-    )
-    return [dict(row) for row in rows.mappings()]
