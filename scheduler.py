@@ -26,9 +26,11 @@ try:
 
     from digest.errors import Busy, DigestError, SettingsError
     from digest.logs import configure
+    from digest.pipeline.readiness import Pulse
     from digest.services import Services, build
     from digest.settings import load
     from digest.web.build import build as web
+    from digest.web.build import probing
     from digest.web.server import WebServer, listen
 except ImportError as error:
     sys.exit(
@@ -39,6 +41,8 @@ except ImportError as error:
 log = logging.getLogger("scheduler")
 
 PLAN_SECONDS = 10
+WATCH_SECONDS = 60
+NEGLECTED = {"plan": 300.0, "watch": 300.0}  # seconds after which it is not ready
 HOUSEKEEPING = "40 3 * * *"
 
 
@@ -51,6 +55,8 @@ def run(services: Services, stopped: threading.Event) -> None:
         postman = services.postman(server)
         listener = listen(settings.web_host, settings.web_port)
         stack.enter_context(WebServer(web(services), listener))
+        pulse = Pulse(NEGLECTED)
+        stack.enter_context(probing(services, pulse.problems, house=True))
         # In memory, for what is due is a question to the database, never a stored job. A job that
         # starts late still runs, once, whatever it missed.
         clock = BackgroundScheduler(
@@ -71,14 +77,15 @@ def run(services: Services, stopped: threading.Event) -> None:
             if read.is_set():
                 services.plan_due()
 
-        clock.add_job(_guarded("collect", catch_up))
+        clock.add_job(_guarded("collect", catch_up, pulse))
         for name, function, trigger in (
             ("collect", services.collect, collect_at),
             ("plan", plan, IntervalTrigger(seconds=PLAN_SECONDS)),
             ("deliver", postman.deliver, IntervalTrigger(seconds=settings.deliver_interval)),
+            ("watch", services.watch, IntervalTrigger(seconds=WATCH_SECONDS)),
             ("housekeeping", services.clean_up, _cron(HOUSEKEEPING)),
         ):
-            clock.add_job(_guarded(name, function), trigger, id=name)
+            clock.add_job(_guarded(name, function, pulse), trigger, id=name)
         clock.start()
         stack.callback(clock.shutdown)
         stack.callback(services.stopping.set)
@@ -121,16 +128,18 @@ def _weekdays(field: str) -> str:
     return ",".join(dict.fromkeys(found))
 
 
-def _guarded(name: str, function: Callable[[], object]) -> Callable[[], None]:
+def _guarded(name: str, function: Callable[[], object], pulse: Pulse) -> Callable[[], None]:
     """A job that logs what went wrong, so that the next run finds the scheduler alive."""
 
     def job() -> None:
         try:
             function()
-        except Busy as error:
+        except Busy as error:  # another process is at it
             log.info("%s: %s", name, error, extra={"action": name})
         except DigestError as error:
             log.error("%s: %s", name, error, extra={"action": name})
+            return
+        pulse.beat(name)
 
     return job
 

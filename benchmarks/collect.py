@@ -16,8 +16,9 @@ from pathlib import Path
 
 from sqlalchemy import func, select
 
+from benchmarks.databases import ABSENT, KINDS, databases
 from benchmarks.measuring import Row, Took, interleave, measure, timed
-from benchmarks.surroundings import ABSENT, KINDS, NOW, databases, house, replay
+from benchmarks.surroundings import NOW, house, replay
 from digest import schema
 from digest.services import Services
 from digest.sources.http import Client

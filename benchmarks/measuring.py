@@ -82,8 +82,11 @@ def timed(
 
 
 def clock(seconds: float) -> str:
-    """A time in three digits: `3.21 s`, `48.2 ms`."""
-    value, unit = (seconds, "s") if seconds >= 1 else (seconds * 1000, "ms")
+    """A time in three digits: `3.21 s`, `48.2 ms`, `190 us`."""
+    value, unit = seconds, "s"
+    for smaller in ("ms", "us"):
+        if value < 1:
+            value, unit = value * 1000, smaller
     return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f} {unit}"
 
 
@@ -104,7 +107,8 @@ def show(title: str, rows: Iterable[Row]) -> None:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line, end in zip(lines, ["", *map(_end, rows)], strict=True):
         cells = [line[0].ljust(widths[0])]
-        cells += [cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)]
+        if any(line[1:]):
+            cells += [cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)]
         print("  ".join([*cells, end]).rstrip())
     print()
 

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from digest.errors import ScheduleError
@@ -34,6 +34,7 @@ APART = timedelta(hours=12)
 _DAY = timedelta(days=1)
 # No local date is more than this far from the UTC instant at its noon (zones span -12..+14 h).
 _REACH = timedelta(days=2)
+_Found = tuple[int, date, datetime]  # a slot: whose schedule (an index), date, instant
 
 
 def local_instant(day: date, hour: int, zone: str) -> datetime | None:
@@ -86,7 +87,11 @@ def slots(history: Sequence[Schedule], *, start: datetime, end: datetime) -> lis
 
     `history` holds the subscriber's schedules in order of `since`; each ends where the next begins.
     """
-    return [slot for slot in _walk(history, start, end) if start < slot.due_at <= end]
+    skipped, recent = _recent(history, start)
+    return [
+        Slot(date=day, due_at=due, schedule=history[skipped + index])
+        for index, day, due in _slots(recent, start, end)
+    ]
 
 
 def next_slot(history: Sequence[Schedule], *, after: datetime) -> Slot | None:
@@ -95,9 +100,49 @@ def next_slot(history: Sequence[Schedule], *, after: datetime) -> Slot | None:
     A fortnight is enough, counted from the last change: a weekly slot may fall on a date that its
     zone skips, but not two.
     """
+    skipped, recent = _recent(history, after)
+    found = _next_slot(recent, after)
+    if found is None:
+        return None
+    index, day, due = found
+    return Slot(date=day, due_at=due, schedule=history[skipped + index])
+
+
+# Thousands are due at one instant, by a few dozen schedules.
+@lru_cache(maxsize=4096)
+def _slots(history: tuple[Schedule, ...], start: datetime, end: datetime) -> tuple[_Found, ...]:
+    return tuple(found for found in _walk(history, start, end) if start < found[2] <= end)
+
+
+@lru_cache(maxsize=4096)
+def _next_slot(history: tuple[Schedule, ...], after: datetime) -> _Found | None:
     begin = max([after, *(schedule.since for schedule in history[-1:])])
     coming = _walk(history, after, begin + timedelta(days=15))
-    return next((slot for slot in coming if slot.due_at > after), None)
+    return next((found for found in coming if found[2] > after), None)
+
+
+def _recent(history: Sequence[Schedule], start: datetime) -> tuple[int, tuple[Schedule, ...]]:
+    """What the slots after `start` depend on, and how many schedules of the past it leaves out.
+
+    It is equal for all who have not changed anything for some days: since when they have the
+    schedule that is in force when the walk begins does not matter, for no day that the walk looks
+    at has its hour two days before that.
+    """
+    settled = _calm_start(history, start) - _REACH
+    changes = sum(1 for schedule in history if schedule.since > settled)
+    skipped = len(history) - changes - 1
+    if skipped < 0:
+        return 0, tuple(history)
+    old = history[skipped]
+    begins = Schedule(
+        since=settled,
+        zone=old.zone,
+        hour=old.hour,
+        frequency=old.frequency,
+        weekday=old.weekday,
+        active=old.active,
+    )
+    return skipped, (begins, *history[skipped + 1 :])
 
 
 def _calm_start(history: Sequence[Schedule], start: datetime) -> datetime:
@@ -112,7 +157,7 @@ def _calm_start(history: Sequence[Schedule], start: datetime) -> datetime:
     return begin
 
 
-def _walk(history: Sequence[Schedule], start: datetime, end: datetime) -> Iterator[Slot]:
+def _walk(history: Sequence[Schedule], start: datetime, end: datetime) -> Iterator[_Found]:
     begin = _calm_start(history, start)
     last_due: datetime | None = None
     dates: set[date] = set()
@@ -134,7 +179,7 @@ def _walk(history: Sequence[Schedule], start: datetime, end: datetime) -> Iterat
                 if in_force and due <= end:
                     dates.add(day)
                     last_due = due
-                    yield Slot(date=day, due_at=due, schedule=schedule)
+                    yield index, day, due
             day += _DAY
 
 

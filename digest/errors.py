@@ -69,6 +69,10 @@ class SchemaError(DigestError):
     """The database's tables are not those of this version; the message names the command."""
 
 
+class RestoredDatabase(DigestError):
+    """The database was put back from a backup, and what was sent since is not settled."""
+
+
 class TokenError(DigestError):
     """A link's token is malformed, of another purpose, or signed by no key that we have."""
 
@@ -79,6 +83,10 @@ class TokenExpired(TokenError):
 
 class Busy(DigestError):
     """Another process holds what this one needs (one delivers at a time)."""
+
+
+class LeaseLost(DigestError):
+    """This worker was taken for dead: others may have its rows, and it must stop at once."""
 
 
 class SourceError(DigestError):

@@ -1,31 +1,34 @@
-"""Two bodies and the frozen values become the bytes of one mail, the same bytes each time.
+"""The headers of a mail: what its site says in all of them, and what this one has of its own.
 
-The headers are written here and not by the standard library's folding, which turns a URI longer
-than a line into encoded words (RFC 2047 5 forbids it, and no mail program then finds the way
-out) and, in some versions, drops the quotes of a long name. Everything is 7-bit, lines included,
-so that no relay has a reason to re-encode what was signed; only an address whose local part is
-not ASCII puts UTF-8 into the headers (RFC 6532), and needs SMTPUTF8.
+They are written here and not by the standard library's folding, which turns a URI longer than a
+line into encoded words (RFC 2047 5 forbids it, and no mail program then finds the way out) and,
+in some versions, drops the quotes of a long name: and a frozen digest must not depend on a
+library's choices. Everything is 7-bit, so that no relay has a reason to re-encode what was signed;
+only an address whose local part is not ASCII puts UTF-8 into the headers (RFC 6532), and needs
+SMTPUTF8.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from base64 import b64encode
+from bisect import bisect_right
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from email.header import Header
-from email.message import EmailMessage
-from email.policy import SMTP
 from email.utils import format_datetime
+from functools import lru_cache
 
 import idna
 
 from digest.errors import AddressError
-from digest.models import Message, Site, Slot, Subscriber
+from digest.models import Site, Slot, Subscriber
 
 LINE = 76  # columns: an encoded word and its blank, RFC 2047 2
 QUOTED = 60  # longest name that stands in quotes on one line
 _REFUSED = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+_URI = re.compile(r"[!-+\--;=?-~]*")  # RFC 3986 allows ASCII without blanks; "<>," end it here
+_SPELLED = re.compile(rb"[^A-Za-z0-9!*+/-]")  # in a name's encoded word: RFC 2047 5, rule 3
 
 
 def message_id(kind: str, key: str, *, sender_address: str) -> str:
@@ -41,7 +44,6 @@ def message_id(kind: str, key: str, *, sender_address: str) -> str:
 def envelope(subscriber: Subscriber, slot: Slot, *, now: datetime, site: Site) -> dict[str, str]:
     """`freeze` for a digest: one Message-ID for a subscriber and slot, however often it is sent."""
     return freeze(
-        site,
         name=subscriber.name,
         address=subscriber.address,
         date=now,
@@ -53,12 +55,9 @@ def envelope(subscriber: Subscriber, slot: Slot, *, now: datetime, site: Site) -
     )
 
 
-def freeze(
-    site: Site, *, name: str, address: str, date: datetime, message_id: str
-) -> dict[str, str]:
-    """What the headers are made of, beside the words: JSON-ready, to be stored with the digest.
+def freeze(*, name: str, address: str, date: datetime, message_id: str) -> dict[str, str]:
+    """What the headers of one mail are made of, beside the words; JSON-ready, to be stored.
 
-    The site's part is in it too: a retry is the same mail even when the sender's name changed.
     Raises AddressError for an address that cannot be written to.
     """
     return {
@@ -67,50 +66,56 @@ def freeze(
         "date": format_datetime(date),
         "message_id": message_id,
         "boundary": "=_" + hashlib.sha256(message_id.encode()).hexdigest()[:40],
-        "sender_name": one_line(site.sender_name or site.name),
-        "sender_address": mailbox(site.sender_address),
-        "reply_to": mailbox(site.reply_to) if site.reply_to else "",
-        "list_name": one_line(site.name),
-        "list_id": site.list_id,
-        "help_url": site.base_url,
     }
 
 
-def build(*, html: str, text: str, personal: Mapping[str, str]) -> Message:
-    """The mail, from its bodies and `personal`: the words and what `freeze` made.
+def head(site: Site) -> bytes:
+    """What begins each mail of a site, with places (`@@to@@`) for what `own` makes of one.
 
-    With an `unsubscribe_url` it is a list's mail and says how to leave (RFC 2369, RFC 8058);
-    without one it is an answer to somebody's request.
+    The first line is the envelope's sender, the others are the headers. With an unsubscribe_url
+    it is a list's mail and says how to leave (RFC 2369, RFC 8058); without one it is an answer
+    to somebody's request. Raises AddressError.
     """
+    sender = mailbox(site.sender_address)
     headers = [
-        _header("From", _person(personal["sender_name"], personal["sender_address"])),
-        _header("To", _person(personal["name"], personal["address"])),
-        _header("Subject", _words(personal["subject"], indent=len("Subject: "))),
-        _header("Date", personal["date"]),
-        _header("Message-ID", personal["message_id"]),
+        ("From", _person(site.sender_name or site.name, sender)),
+        ("To", "@@to@@"),
+        ("Subject", "@@subject@@"),
+        ("Date", "@@date@@"),
+        ("Message-ID", "@@message_id@@"),
     ]
-    if personal["reply_to"]:
-        headers.append(_header("Reply-To", personal["reply_to"]))
-    if personal.get("unsubscribe_url"):
-        headers += [
-            _header("List-Id", _person(personal["list_name"], personal["list_id"])),
-            _header("List-Unsubscribe", f"<{_uri(personal['unsubscribe_url'])}>"),
-            _header("List-Unsubscribe-Post", "List-Unsubscribe=One-Click"),
-            _header("List-Help", f"<{_uri(personal['help_url'])}>"),
-            _header("List-Post", "NO"),
-        ]
-    # RFC 3834 5: keeps out-of-office replies away. A digest is periodic, not an answer.
-    headers.append(_header("Auto-Submitted", "auto-generated"))
-
-    body = EmailMessage(policy=SMTP)
-    body.set_content(text, cte="quoted-printable")
-    body.add_alternative(html, subtype="html", cte="quoted-printable")
-    body.set_boundary(personal["boundary"])
-    return Message(
-        sender=personal["sender_address"],
-        recipient=personal["address"],
-        content="".join(headers).encode() + body.as_bytes(),
+    if site.reply_to:
+        headers.append(("Reply-To", mailbox(site.reply_to)))
+    listed = [
+        ("List-Id", _person(site.name, site.list_id)),
+        ("List-Unsubscribe", "<@@unsubscribe_url@@>"),
+        ("List-Unsubscribe-Post", "List-Unsubscribe=One-Click"),
+        ("List-Help", f"<{_uri(site.base_url)}>"),
+        ("List-Post", "NO"),
+    ]
+    last = [
+        # RFC 3834 5: keeps out-of-office replies away. A digest is periodic, not an answer.
+        ("Auto-Submitted", "auto-generated"),
+        ("MIME-Version", "1.0"),
+        ("Content-Type", 'multipart/alternative;\r\n boundary="@@boundary@@"'),
+    ]
+    written = (
+        f"{sender}\r\n{_lines(headers)}"
+        f"@@?unsubscribe_url@@{_lines(listed)}@@/unsubscribe_url@@{_lines(last)}"
     )
+    return written.encode()
+
+
+def own(personal: Mapping[str, str]) -> dict[str, str]:
+    """What one mail has in the places of `head`, from the words and what `freeze` made."""
+    return {
+        "to": _person(personal["name"], personal["address"]),
+        "subject": _subject(personal["subject"]),
+        "date": personal["date"],
+        "message_id": personal["message_id"],
+        "unsubscribe_url": _uri(personal.get("unsubscribe_url", "")),
+        "boundary": personal["boundary"],
+    }
 
 
 def mailbox(address: str) -> str:
@@ -136,8 +141,8 @@ def one_line(text: str) -> str:
     return " ".join(_REFUSED.sub(" ", text).split())
 
 
-def _header(name: str, value: str) -> str:
-    return f"{name}: {value}\r\n"
+def _lines(headers: list[tuple[str, str]]) -> str:
+    return "".join(f"{name}: {value}\r\n" for name, value in headers)
 
 
 def _person(name: str, address: str) -> str:
@@ -154,21 +159,46 @@ def _person(name: str, address: str) -> str:
     return f"{phrase}{blank}<{address}>"
 
 
-def _words(text: str, *, indent: int) -> str:
-    """Unstructured text: as it is where ASCII fits, else in encoded words."""
-    text = one_line(text)
+@lru_cache(maxsize=1024)  # many mails have the same best paper
+def _subject(text: str) -> str:
+    """The subject as it is where ASCII fits, else in encoded words."""
+    text, indent = one_line(text), len("Subject: ")
     if text.isascii() and "=?" not in text and len(text) + indent <= LINE:
         return text
     return _encoded(text, indent=indent)
 
 
 def _encoded(text: str, *, indent: int) -> str:
-    header = Header(text, "utf-8", maxlinelen=LINE, header_name="x" * (indent - 2))
-    return header.encode(linesep="\r\n")
+    """The text as encoded words (RFC 2047), one on each line, none with a part of a character."""
+    way, spell = ("q", _q) if len(_q(text)) <= len(_b(text)) else ("b", _b)
+    words, room = [], LINE - indent
+    while text:
+        end = _fitting(text, room - len("=?utf-8?q??="), spell)
+        words.append(f"=?utf-8?{way}?{spell(text[:end])}?=")
+        text, room = text[end:], LINE - len(" ")
+    return "\r\n ".join(words)
+
+
+def _fitting(text: str, room: int, spell: Callable[[str], str]) -> int:
+    """How many characters, when spelled, fill the room."""
+    ends = range(1, min(len(text), room) + 1)
+    return bisect_right(ends, room, key=lambda end: len(spell(text[:end])))
+
+
+def _b(text: str) -> str:
+    return b64encode(text.encode()).decode()
+
+
+def _q(text: str) -> str:
+    return _SPELLED.sub(_spelled, text.encode()).decode()
+
+
+def _spelled(match: re.Match[bytes]) -> bytes:
+    return b"_" if match[0] == b" " else b"=%02X" % match[0][0]
 
 
 def _uri(url: str) -> str:
-    """A URL that can stand in a header: RFC 3986 allows ASCII without blanks."""
-    if not url.isascii() or one_line(url) != url or set(" <>,") & set(url):
+    """A URL that can stand in a header."""
+    if not _URI.fullmatch(url):
         raise ValueError("a URL cannot stand in a header")
     return url

@@ -219,6 +219,15 @@ class Subscriber:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OptOut:
+    """Somebody is to be left alone: what the journal keeps of it, which is no address."""
+
+    at: datetime
+    kind: Status  # unsubscribed | complained | erased
+    hashes: tuple[str, ...]  # keyed, of one address: one for each secret
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reason:
     """Why a paper was chosen, as data: `topic, agents`; `votes, 163, 40`. Never a sentence."""
 
@@ -244,6 +253,10 @@ class Item:
     reasons: tuple[Reason, ...]
     card: bool = True
 
+    def __hash__(self) -> int:
+        # Equal ones have equal ones; hashing the reasons too would cost more than it tells apart.
+        return hash((self.paper_id, self.score, self.card))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
@@ -262,6 +275,7 @@ class Part:
     kind: str  # skeleton | card
     html: bytes  # UTF-8
     text: bytes  # UTF-8
+    head: bytes = b""  # of a skeleton: the envelope's sender and the headers, UTF-8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -296,3 +310,13 @@ class Receipt:
     code: int
     text: str
     relay: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The most that may go one way, over all workers; None: as much as there is."""
+
+    connections: int | None = None
+    rate: float | None = None  # messages a second
+    daily: int | None = None  # messages a day, UTC
+    messages: int | None = None  # on one connection

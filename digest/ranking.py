@@ -153,15 +153,7 @@ def _blend(
     return (weights.trend * trend + weights.topic * topic) / (weights.trend + weights.topic)
 
 
-def rank(
-    candidates: Iterable[Candidate], topics: Collection[str], *, weights: Weights
-) -> list[tuple[float, Candidate]]:
-    """Candidates with their scores, best first, in a total order."""
-    scored = [(score(candidate, topics, weights=weights), candidate) for candidate in candidates]
-    return sorted(scored, key=_order)
-
-
-def _order(entry: tuple[float, Candidate]) -> tuple[float, int, float, int]:
-    value, candidate = entry
+def order(candidate: Candidate, value: float) -> tuple[float, int, float, int]:
+    """What candidates with this score are sorted by, best first; no two are equal."""
     listed = candidate.paper.listed_at
     return (-value, -candidate.votes, -listed.timestamp() if listed else 0.0, candidate.paper.id)

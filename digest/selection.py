@@ -8,13 +8,16 @@ is short, or there is none and the reason is stored.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from heapq import merge
 from itertools import islice
+from typing import NamedTuple
 
 from digest.models import Frequency, Item, Reason
-from digest.ranking import Candidate, Weights, merit, rank
+from digest.ranking import Candidate, Weights, merit, order, score
 
 # What was stored while the last digest was being planned may carry an earlier time than it.
 OVERLAP = timedelta(hours=1)
@@ -53,45 +56,102 @@ def window(
     return Window(start=start, risers=min(start, now - rules.lookback))
 
 
-def shortlist(
-    candidates: Iterable[Candidate], topics: Collection[str], *, rules: Rules, weights: Weights
-) -> list[tuple[float, Candidate]]:
-    """What is good enough for those who follow these topics, with its score, best first."""
-    good = (one for one in candidates if merit(one, topics, weights=weights) >= rules.min_score)
-    return rank(good, topics, weights=weights)
+class Offer(NamedTuple):
+    """A paper as it stands for all who follow the same of its topics; the better one is less."""
+
+    order: tuple[float, int, float, int]
+    candidate: Candidate
+    card: Item
+    line: Item  # the same, for who has better ones enough
+
+
+class Shortlists:
+    """What is good enough, best first, for those who follow any set of topics.
+
+    A paper's score depends on which of somebody's topics it matches, not on the others. So the
+    papers are scored and sorted once as they are without a match, and once for each topic; for a
+    set of topics only those that match several of them are scored anew, and the sorted lists are
+    merged as far as somebody reads.
+    """
+
+    def __init__(self, candidates: Iterable[Candidate], *, rules: Rules, weights: Weights) -> None:
+        self._rules, self._weights = rules, weights
+        self._candidates = {candidate.paper.id: candidate for candidate in candidates}
+        self._matching: dict[str, set[int]] = defaultdict(set)
+        for paper_id, candidate in self._candidates.items():
+            for slug in candidate.matches:
+                self._matching[slug].add(paper_id)
+        self._sorted: dict[tuple[str, ...], list[Offer]] = {}
+        self._offers: dict[tuple[int, frozenset[str]], Offer | None] = {}
+
+    def best(self, topics: Collection[str]) -> Iterator[Offer]:
+        """What there is for those who follow these topics."""
+        if not topics:
+            return iter(self._list((), self._candidates))
+        once, several = set[int](), set[int]()
+        for slug in topics:
+            matching = self._matching.get(slug, set())
+            several |= once & matching
+            once |= matching
+        several_offers = [self._offer_of(paper_id, topics) for paper_id in several]
+        return merge(
+            # No slug is empty: as for anybody who follows topics that a paper does not match.
+            _without(self._list(("",), self._candidates), once),
+            *(
+                _without(self._list((slug,), self._matching[slug]), several)
+                for slug in topics
+                if slug in self._matching
+            ),
+            sorted(offer for offer in several_offers if offer),
+        )
+
+    def _list(self, topics: tuple[str, ...], paper_ids: Iterable[int]) -> list[Offer]:
+        if topics not in self._sorted:
+            offers = (self._offer(self._candidates[paper_id], topics) for paper_id in paper_ids)
+            self._sorted[topics] = sorted(offer for offer in offers if offer)
+        return self._sorted[topics]
+
+    def _offer_of(self, paper_id: int, topics: Collection[str]) -> Offer | None:
+        candidate = self._candidates[paper_id]
+        matched = frozenset(slug for slug in topics if slug in candidate.matches)
+        if (paper_id, matched) not in self._offers:
+            self._offers[paper_id, matched] = self._offer(candidate, matched)
+        return self._offers[paper_id, matched]
+
+    def _offer(self, candidate: Candidate, topics: Collection[str]) -> Offer | None:
+        """The offer for those who follow these of its topics; None where it is not good enough."""
+        if merit(candidate, topics, weights=self._weights) < self._rules.min_score:
+            return None
+        value = score(candidate, topics, weights=self._weights)
+        reasons = _reasons(candidate, topics, rise=self._rules.rise)
+        card, line = (
+            Item(paper_id=candidate.paper.id, score=value, reasons=reasons, card=card)
+            for card in (True, False)
+        )
+        return Offer(order(candidate, value), candidate, card, line)
+
+
+def _without(offers: Iterable[Offer], paper_ids: Set[int]) -> Iterator[Offer]:
+    return (offer for offer in offers if offer.card.paper_id not in paper_ids)
+
+
+def news(offers: Iterable[Offer], *, window: Window, rules: Rules) -> Iterator[Offer]:
+    """Those that became known within the window, or rise."""
+    for offer in offers:
+        fresh, gain = offer.candidate.paper.fresh_at, offer.candidate.gain
+        if fresh and (fresh > window.start or (fresh > window.risers and gain >= rules.rise)):
+            yield offer
 
 
 def choose(
-    ranked: Iterable[tuple[float, Candidate]],
-    *,
-    topics: Collection[str],
-    had: Collection[int],
-    window: Window,
-    max_papers: int,
-    rules: Rules,
+    offers: Iterable[Offer], *, had: Collection[int], max_papers: int, rules: Rules
 ) -> tuple[Item, ...]:
-    """The best of a shortlist for somebody who had these papers, at most `max_papers`."""
-    open_ = (
-        (value, candidate)
-        for value, candidate in ranked
-        if candidate.paper.id not in had and _is_news(candidate, window=window, rise=rules.rise)
-    )
+    """The best for somebody who had these papers, at most `max_papers`."""
+    new = (offer for offer in offers if offer.card.paper_id not in had)
     return tuple(
-        Item(
-            paper_id=candidate.paper.id,
-            score=value,
-            reasons=_reasons(candidate, topics, rise=rules.rise),
-            card=place < rules.cards,
-        )
-        for place, (value, candidate) in enumerate(islice(open_, max_papers))
+        offer.card if place < rules.cards else offer.line
+        for place, offer in enumerate(islice(new, max_papers))
     )
-
-
-def _is_news(candidate: Candidate, *, window: Window, rise: int) -> bool:
-    fresh = candidate.paper.fresh_at
-    if fresh is None or fresh <= window.risers:
-        return False
-    return fresh > window.start or candidate.gain >= rise
 
 
 def _reasons(candidate: Candidate, topics: Collection[str], *, rise: int) -> tuple[Reason, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,30 +12,37 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
+from digest import journal
 from digest.delivery import Server
 from digest.errors import SettingsError
 from digest.inbox import Inbox
-from digest.message import build as build_message
-from digest.models import Message, Newcomer, Site, Subscriber, Wishes
-from digest.pipeline.collecting import Limits, collect
+from digest.models import Limits, Newcomer, Site, Status, Subscriber, Wishes
+from digest.pipeline.alerting import Watch, watch
+from digest.pipeline.bookkeeping import LEASE, LocalBooks, Policy, Relay
+from digest.pipeline.collecting import Limits as Reading
+from digest.pipeline.collecting import collect
 from digest.pipeline.delivering import Postman
-from digest.pipeline.planning import Plan, Planned, heal, plan
+from digest.pipeline.drafting import Plan
+from digest.pipeline.planning import Planned, heal, plan
 from digest.pipeline.reporting import Report, report
 from digest.ranking import Weights
-from digest.rendering import Renderer, compose
+from digest.rendering import Assembler, Renderer
 from digest.selection import Rules
-from digest.settings import Settings, secret_keys
+from digest.settings import LimitsSetting, RelaySetting, Settings, secret_keys
 from digest.sources import Source
 from digest.sources.arxiv import Arxiv
 from digest.sources.feeds import Feed
 from digest.sources.http import Client
 from digest.sources.huggingface import HuggingFace
-from digest.storage import migrating, runs, subscribers
+from digest.storage import house, migrating, optouts, runs, subscribers
+from digest.storage.breaker import Caution
 from digest.storage.database import open_database, reading, writing
-from digest.storage.digests import Content
+from digest.storage.forgetting import forget
 from digest.storage.sources import Read
 from digest.suppression import address_hashes, address_key
 from digest.tokens import Purpose, sign
+
+log = logging.getLogger(__name__)
 
 INBOX = "inbox"  # local mode's Maildir, in the data directory
 
@@ -74,7 +82,7 @@ class Services:
             self.engine,
             self.sources,
             client=self._client,
-            limits=Limits(
+            limits=Reading(
                 lookback=self.plan.rules.lookback,
                 longest=self.plan.rules.longest,
                 budget=self.settings.fetch_budget,
@@ -96,7 +104,8 @@ class Services:
         )
 
     def plan_due(self) -> Planned:
-        """Freeze the digests that are due; Busy while another process does."""
+        """Freeze the digests that are due; Busy while another process does, RestoredDatabase."""
+        house.refuse_if_behind(self.engine, self.settings.data_dir)
         return plan(self.engine, self.plan, locks=self.locks, now=self.clock())
 
     def collect_is_due(self) -> bool:
@@ -107,49 +116,65 @@ class Services:
 
     def clean_up(self) -> dict[str, int]:
         """Forget what is older than the retention, heal what planning relies on; how much."""
-        before = self.clock() - timedelta(days=self.settings.retention_days)
-        with writing(self.engine) as connection:
-            forgotten = runs.forget(connection, before=before)
+        now, settings = self.clock(), self.settings
+        forgotten = forget(
+            self.engine,
+            before=now - timedelta(days=settings.retention_days),
+            digests_before=now - timedelta(days=settings.digest_retention_days),
+        )
         return {**forgotten, "healed": heal(self.engine)}
+
+    def watch(self) -> None:
+        """Tell the operator what is wrong, and what is over; Busy while another process does."""
+        settings = self.settings
+        watch(
+            self.engine,
+            Watch(
+                late_after=timedelta(minutes=settings.late_after_minutes),
+                sources=self.plan.sources,
+                webhook=settings.alert_webhook.get_secret_value(),
+                mail=settings.alert_mail,
+            ),
+            site=self.site,
+            locks=self.locks,
+            now=self.clock(),
+            restored=house.check(self.engine, settings.data_dir),
+        )
 
     def report(self, span: timedelta) -> Report:
         """The state of the house for the slots due within `span`."""
         return report(self.engine, self.plan.sources, now=self.clock(), span=span)
 
     @contextmanager
-    def relay(self) -> Iterator[Server]:
-        """The mail server to use; in local mode an inbox that lives as long as the block."""
+    def relays(self) -> Iterator[Sequence[Relay]]:
+        """The mail servers to use; in local mode an inbox that lives as long as the block."""
         settings = self.settings
         if self.inbox is not None:
             with Inbox(self.inbox) as inbox:
-                yield Server(host=inbox.host, port=inbox.port, tls="none")
+                server = Server(host=inbox.host, port=inbox.port, tls="none")
+                yield [Relay(server=server, limits=Limits(connections=settings.smtp_connections))]
             return
-        yield Server(
-            host=settings.smtp_host,
-            port=settings.smtp_port,
-            tls=settings.smtp_tls,
-            user=settings.smtp_user,
-            password=settings.smtp_password.get_secret_value(),
-            timeout=settings.smtp_timeout,
-            final_timeout=settings.smtp_final_timeout,
-        )
+        yield relays_of(settings)
 
-    def postman(self, server: Server) -> Postman:
-        """What delivers over that server."""
+    def postman(self, relays: Sequence[Relay]) -> Postman:
+        """What delivers over these mail servers, in this process."""
+        policy = policy_of(self.settings)
         return Postman(
             self.engine,
-            server,
-            compose=self.compose,
-            connections=self.settings.smtp_connections,
-            retry=[timedelta(minutes=step) for step in self.settings.retry_steps_minutes],
-            locks=self.locks,
+            LocalBooks(
+                self.engine,
+                relays,
+                policy,
+                clock=self.clock,
+                locks=self.locks,
+                data_dir=self.settings.data_dir,
+            ),
+            relays,
+            composer=Assembler(),
+            policy=policy,
             clock=self.clock,
+            drain=self.settings.drain_seconds,
         )
-
-    def compose(self, content: Content) -> Message:
-        """The message of a frozen digest; the same bytes every time."""
-        html, text = compose(content.skeleton, content.cards, content.personal)
-        return build_message(html=html, text=text, personal=content.personal)
 
     def newcomer(self, address: str, wishes: Wishes, topics: Sequence[str] = ()) -> Newcomer:
         """Somebody to be stored; AddressError."""
@@ -164,10 +189,29 @@ class Services:
 
     def unsubscribe(self, subscriber_id: int) -> None:
         """Stop writing to somebody who said so by a link; harmless when repeated."""
+        self.stop_writing(subscriber_id, detail="by the link in a mail")
+
+    def stop_writing(self, subscriber_id: int, *, detail: str) -> bool:
+        """Unsubscribe somebody, whoever asked for it; False when that was so already.
+
+        The journal has it before the database, but cannot stand in the way of who wants to leave.
+        """
+        now = self.clock()
         with writing(self.engine) as connection:
-            subscribers.unsubscribe(
-                connection, subscriber_id, now=self.clock(), detail="by the link in a mail"
-            )
+            left = subscribers.unsubscribe(connection, subscriber_id, now=now, detail=detail)
+            if left:
+                entry = optouts.entry(
+                    connection, subscriber_id, Status.UNSUBSCRIBED, secrets=self.secrets, now=now
+                )
+                try:
+                    journal.append(self.settings.data_dir / journal.FILE, entry)
+                except OSError:
+                    log.exception(
+                        "The journal of opt-outs cannot be written: after a restore from a backup,"
+                        " who leaves now would get mail again.",
+                        extra={"action": "unsubscribe"},
+                    )
+        return left
 
 
 def build(settings: Settings, *, clock: Callable[[], datetime] = real_clock) -> Services:
@@ -243,6 +287,58 @@ def _plan_of(
         site=site,
         sources=tuple(source.name for source in sources),
         links=links,
+    )
+
+
+def relays_of(settings: Settings) -> list[Relay]:
+    """The mail servers that the settings name, with what they take."""
+    named = settings.relays or (
+        RelaySetting(
+            host=settings.smtp_host,
+            port=settings.smtp_port,
+            tls=settings.smtp_tls,
+            user=settings.smtp_user,
+            password=settings.smtp_password.get_secret_value(),
+        ),
+    )
+    providers = {name: _limits(given) for name, given in settings.provider_limits}
+    return [
+        Relay(
+            server=Server(
+                host=one.host,
+                port=one.port,
+                tls=one.tls,
+                user=one.user,
+                password=one.password,
+                timeout=settings.smtp_timeout,
+                final_timeout=settings.smtp_final_timeout,
+                **({"messages": one.limits.messages} if one.limits.messages else {}),
+            ),
+            priority=one.priority,
+            limits=_limits(one.limits, connections=settings.smtp_connections),
+            providers=providers,
+        )
+        for one in named
+    ]
+
+
+def _limits(given: LimitsSetting, *, connections: int | None = None) -> Limits:
+    return Limits(
+        connections=given.connections or connections,
+        rate=given.rate,
+        daily=given.daily,
+        messages=given.messages,
+    )
+
+
+def policy_of(settings: Settings) -> Policy:
+    """What the settings say about refusals and lost answers."""
+    # Whoever may still be waiting for an answer must have given up by then.
+    resend = timedelta(seconds=settings.smtp_final_timeout) + 2 * LEASE
+    return Policy(
+        retry=[timedelta(minutes=step) for step in settings.retry_steps_minutes],
+        caution=Caution(window=settings.breaker_window, share=settings.breaker_share),
+        resend_unknown=resend if settings.unknown == "resend" else None,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import unicodedata
 from collections.abc import Sequence
+from functools import lru_cache
 
 from email_validator import EmailNotValidError, validate_email
 
@@ -44,10 +45,15 @@ def provider(address: str) -> str:
     Of an address that was taken once and is no longer to be read, what stands for the domain: it
     stops nobody else's digest.
     """
+    return _receiver(address.rpartition("@")[2])
+
+
+@lru_cache(maxsize=4096)
+def _receiver(domain: str) -> str:
     try:
-        return _parts(address)[1]
+        return _parts(f"postmaster@{domain}")[1]
     except AddressError:
-        return address.rpartition("@")[2].lower()
+        return domain.lower()
 
 
 def masked(address: str) -> str:

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import cache
 
 from digest.errors import TokenError, TokenExpired
 
@@ -83,11 +84,15 @@ def verify(token: str, purpose: Purpose, *, secrets: Sequence[bytes], now: datet
 
 
 def _mac(purpose: Purpose, content: bytes, *, secret: bytes) -> bytes:
-    label = f"paper-digest token {purpose}\0".encode()
-    return hmac.digest(secret, label + content, "sha256")[:MAC]
+    return hmac.digest(secret, _label("token", purpose) + content, "sha256")[:MAC]
 
 
 def _mask(purpose: Purpose, content: bytes, *, mac: bytes, secret: bytes) -> bytes:
-    label = f"paper-digest token mask {purpose}\0".encode()
-    stream = hmac.digest(secret, label + mac, "sha256")
-    return bytes(a ^ b for a, b in zip(content, stream, strict=False))
+    stream = hmac.digest(secret, _label("token mask", purpose) + mac, "sha256")[: len(content)]
+    masked = int.from_bytes(content, "big") ^ int.from_bytes(stream, "big")
+    return masked.to_bytes(len(content), "big")
+
+
+@cache
+def _label(use: str, purpose: Purpose) -> bytes:
+    return f"paper-digest {use} {purpose}\0".encode()

@@ -12,6 +12,7 @@ from tests.databases import database_url, engine, postgres_url, sqlite_url
 from tests.desk import at_eight, desk, each_desk
 from tests.house import house
 from tests.replay import replay, replay_server
+from tests.rows import rows
 from tests.sink import certificate, sink
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "postgres_url",
     "replay",
     "replay_server",
+    "rows",
     "shared_data",
     "sink",
     "sqlite_url",

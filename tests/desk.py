@@ -24,7 +24,8 @@ from digest.models import (
     Subscriber,
     Wishes,
 )
-from digest.pipeline.planning import Plan, Planned, heal, plan
+from digest.pipeline.drafting import Plan
+from digest.pipeline.planning import Planned, heal, plan
 from digest.pipeline.reporting import Report, report
 from digest.ranking import Weights
 from digest.rendering import Entry, Renderer

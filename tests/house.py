@@ -49,8 +49,8 @@ class House:
         return self.postman().deliver()
 
     def postman(self) -> Postman:
-        with self.services.relay() as server:
-            return self.services.postman(server)
+        with self.services.relays() as relays:
+            return self.services.postman(relays)
 
     def topic(self, slug: str, query: str) -> None:
         with writing(self.services.engine) as connection:

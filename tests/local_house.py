@@ -77,8 +77,8 @@ def local_house(
     replace(services, clock=lambda: NOW - timedelta(hours=12)).collect()  # so that votes grow
     services.collect()
     services.plan_due()
-    with services.relay() as server:
-        services.postman(server).deliver()
+    with services.relays() as relays:
+        services.postman(relays).deliver()
     try:
         with WebServer(web(services), listener):
             yield LocalHouse(url=settings.base_url, services=services)

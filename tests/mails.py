@@ -6,14 +6,19 @@ import json
 import re
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
+from email.message import EmailMessage
+from email.parser import BytesParser
+from email.policy import default
 from pathlib import Path
 from typing import Any
 
 import lxml.html
 
+from digest.message import envelope
 from digest.models import (
     Frequency,
     Mark,
+    Message,
     Paper,
     Part,
     Reason,
@@ -156,6 +161,21 @@ def personal(
 def parts(renderer: Renderer, chosen: Sequence[Entry]) -> list[tuple[Part, bool]]:
     made = renderer.cards(chosen, locale="en")
     return [(part, item.card) for part, item in zip(made, chosen, strict=True)]
+
+
+def frozen(renderer: Renderer, chosen: Sequence[Entry], **changes: Any) -> dict[str, str]:
+    """All that is stored of a mail beside its parts."""
+    reader = changes.get("subscriber", subscriber())
+    return {
+        **personal(renderer, chosen, **changes),
+        **envelope(reader, slot(), now=slot().due_at, site=SITE),
+    }
+
+
+def parsed(message: Message) -> EmailMessage:
+    found = BytesParser(policy=default).parsebytes(message.content)
+    assert isinstance(found, EmailMessage)
+    return found
 
 
 def mail(renderer: Renderer, chosen: Sequence[Entry], **changes: Any) -> tuple[str, str]:

@@ -20,12 +20,11 @@ from sqlalchemy import Connection, Engine, func, insert, select, update
 from digest import schema
 from digest.delivery import Server
 from digest.errors import Busy
-from digest.message import build, freeze, message_id
+from digest.message import freeze, head, message_id
 from digest.models import (
-    Choice,
     Frequency,
     Item,
-    Message,
+    Limits,
     Newcomer,
     Part,
     Schedule,
@@ -34,16 +33,17 @@ from digest.models import (
     State,
     Wishes,
 )
+from digest.pipeline.bookkeeping import LocalBooks, Policy, Relay
 from digest.pipeline.delivering import Postman
-from digest.rendering import compose
-from digest.storage import digests, ledger, outcomes, subscribers
+from digest.rendering import Assembler
+from digest.storage import digests, outcomes, subscribers
 from digest.storage.database import open_database, reading, writing
-from digest.storage.digests import Content
+from digest.storage.digests import Frozen
 from digest.suppression import address_hashes, address_key
 
 NOW = datetime(2026, 5, 28, 6, tzinfo=UTC)
 DAY = timedelta(days=1)
-RETRY = [timedelta(minutes=step) for step in (5, 15, 30)]
+POLICY = Policy(retry=[timedelta(minutes=step) for step in (5, 15, 30)])
 SECRETS = (b"k" * 32,)
 SITE = Site(
     name="Paper Digest",
@@ -54,17 +54,14 @@ SITE = Site(
 SKELETON = Part(
     hash="5" * 64,
     kind="skeleton",
+    head=head(SITE),
     html=b"<html><body><p>@@lead@@</p>@@cards@@</body></html>",
     text=b"@@lead@@\n\n@@cards@@\n",
 )
+ITEM = Item(paper_id=1, score=0.5, reasons=())
 CARD = Part(hash="c" * 64, kind="card", html=b"<p>A card</p>", text=b"A card")
 WAITING = (State.PLANNED, State.CLAIMED, State.SENDING, State.DEFERRED)
 HELD = (State.CLAIMED, State.SENDING)
-
-
-def compose_mail(content: Content) -> Message:
-    html, text = compose(content.skeleton, content.cards, content.personal)
-    return build(html=html, text=text, personal=content.personal)
 
 
 def address_of(number: int) -> str:
@@ -108,20 +105,19 @@ class PostOffice:
         with writing(self.engine) as connection:
             digests.add_parts(connection, [SKELETON, CARD], now=self.now)
             for subscriber in subscribers.select_by_id(connection, people or self.people):
-                items = () if reason else (Item(paper_id=1, score=0.5, reasons=()),)
-                digests.freeze(
-                    connection,
-                    subscriber,
-                    _slot(due),
-                    choice=Choice(items=items, candidates=1, reason=reason),
-                    parts=[CARD.hash for _ in items],
+                items = () if reason else (digests.item_row(ITEM, CARD.hash),)
+                frozen = Frozen(
+                    subscriber=subscriber,
+                    slot=_slot(due),
+                    provider=subscriber.address.partition("@")[2],
+                    give_up_at=due + give_up,
+                    paper_ids=() if reason else (ITEM.paper_id,),
+                    items=items,
+                    reason=reason,
                     skeleton=SKELETON.hash,
                     personal=_personal(subscriber.address, "digest", f"{subscriber.id}:{due}"),
-                    provider="example.org",
-                    window_start=None,
-                    give_up_at=due + give_up,
-                    now=self.now,
                 )
+                digests.freeze(connection, [frozen], now=self.now)
 
     def account_mail(self, subscriber_id: int, *, request: str = "1") -> int:
         """A mail that somebody asked for, as it will be stored; the delivery's id."""
@@ -154,6 +150,8 @@ class PostOffice:
                     next_attempt_at=self.now,
                     give_up_at=self.now + DAY,
                     attempts=0,
+                    losses=0,
+                    crashes=0,
                     claim=0,
                     text="",
                 )
@@ -161,16 +159,27 @@ class PostOffice:
             ).scalar_one()
         return delivery_id
 
-    def postman(self, port: int, *, connections: int = 1, **more: Any) -> Postman:
+    def relay(self, port: int, *, connections: int = 1, **more: Any) -> Relay:
+        """A mail server on this machine; `server` and what a Relay has may be said otherwise."""
         server = Server(host="127.0.0.1", port=port, tls="none", timeout=10, final_timeout=20)
-        options: dict[str, Any] = {
-            "compose": compose_mail,
-            "retry": RETRY,
-            "locks": self.folder / "locks",
-            "clock": lambda: self.now,
-        }
         server = replace(server, **more.pop("server", {}))
-        return Postman(self.engine, server, connections=connections, **options | more)
+        limits = Limits(connections=connections, **more.pop("limits", {}))
+        return Relay(server=server, limits=limits, **more)
+
+    def postman(self, *ports: int, policy: Policy | None = None, **more: Any) -> Postman:
+        """What delivers over the mail servers at these ports."""
+        composer, clock = more.pop("composer", None), more.pop("clock", lambda: self.now)
+        relays = [self.relay(port, **more) for port in ports]
+        policy = policy or POLICY
+        books = LocalBooks(self.engine, relays, policy, clock=clock, locks=self.folder / "locks")
+        return Postman(
+            self.engine,
+            books,
+            relays,
+            composer=composer or Assembler(),
+            policy=policy,
+            clock=clock,
+        )
 
     def change(self, subscriber_id: int, **values: Any) -> None:
         table = schema.subscriber
@@ -231,13 +240,14 @@ def assert_sound(connection: Connection) -> None:
         state, tried = State(row["state"]), begun[row["id"]]
         assert (row["worker_id"] is not None) == (state in HELD), row
         assert (row["ended_at"] is not None) == (state not in WAITING), row
-        assert row["attempts"] <= len(tried) <= row["claim"], row
+        assert len(tried) <= row["claim"], row
+        assert row["attempts"] <= len(tried) + (row["reason"] == "poison"), row
         if state in (State.FAILED, State.SKIPPED, State.UNKNOWN):
             assert row["reason"], row
-        for one in tried:
-            latest = one["claim"] == row["claim"]
-            assert (one["outcome"] == State.SENDING) == (latest and state is State.SENDING), row
-        if state in (State.SENT, State.UNKNOWN, State.SENDING):
+        if state is State.SENDING:
+            assert row["started_at"], row
+            assert row["claim"] not in [one["claim"] for one in tried], row
+        if state in (State.SENT, State.UNKNOWN):
             assert tried, row
             assert tried[-1]["outcome"] == state, row
         if state is State.SKIPPED and row["reason"] == "superseded":
@@ -252,7 +262,6 @@ def _slot(due: datetime) -> Slot:
 
 def _personal(address: str, kind: str, key: str) -> dict[str, str]:
     frozen = freeze(
-        SITE,
         name="",
         address=address,
         date=NOW,

@@ -11,9 +11,11 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 VALUES = {"errors", "models"}
-CORE = {"papers", "topics", "ranking", "selection", "cadence", "suppression", "tokens"}
-STAGES = {"sources", "storage", "rendering", "message", "delivery", "inbox"}
-BELOW_STAGES = {"schema", "migrations", "locales"}
+CORE = {
+    *("papers", "topics", "ranking", "selection", "cadence", "suppression", "tokens", "message"),
+}
+STAGES = {"sources", "storage", "rendering", "delivery", "inbox", "journal"}
+BELOW_STAGES = {"schema", "migrations", "locales", "metrics"}
 DEVICES = STAGES | BELOW_STAGES
 SERVICES = VALUES | CORE | DEVICES | {"pipeline", "settings"}
 EDGES = SERVICES | {"services", "web", "logs", "importing"}
@@ -27,9 +29,9 @@ ALLOWED: dict[str, set[str]] = {
     "schema": VALUES,
     "migrations": {"schema"},
     "locales": VALUES,
+    "metrics": VALUES,
     "storage": VALUES | CORE | {"schema", "migrations"},
     "rendering": VALUES | CORE | {"locales"},
-    "message": VALUES | CORE | {"locales"},
     "pipeline": VALUES | CORE | DEVICES,
     "settings": VALUES,
     "services": SERVICES,

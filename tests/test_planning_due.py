@@ -13,7 +13,7 @@ from digest import schema
 from digest.cadence import known_zone
 from digest.errors import TemplateError
 from digest.models import State, Status
-from digest.storage import subscribers, topics
+from digest.storage import schedules, topics
 from digest.storage.database import writing
 from tests.desk import DAILY, Desk
 
@@ -271,18 +271,18 @@ def test_a_pause(each_desk: Desk, days: int) -> None:
 
 def _set_active(desk: Desk, subscriber_id: int, *, active: bool) -> None:
     """As a pause does it: the status, and a schedule that says so."""
-    people, schedules = schema.subscriber, schema.schedule
+    people, table = schema.subscriber, schema.schedule
     with writing(desk.engine) as connection:
         status = Status.ACTIVE if active else Status.PAUSED
         connection.execute(update(people).where(people.c.id == subscriber_id).values(status=status))
-        [last] = subscribers.histories(connection, [subscriber_id])[subscriber_id][-1:]
+        [last] = schedules.histories(connection, [subscriber_id])[subscriber_id][-1:]
         connection.execute(
-            update(schedules)
-            .where(schedules.c.subscriber_id == subscriber_id, schedules.c.until.is_(None))
+            update(table)
+            .where(table.c.subscriber_id == subscriber_id, table.c.until.is_(None))
             .values(until=desk.now)
         )
         connection.execute(
-            insert(schedules).values(
+            insert(table).values(
                 subscriber_id=subscriber_id,
                 since=desk.now,
                 zone=last.zone,
@@ -292,4 +292,4 @@ def _set_active(desk: Desk, subscriber_id: int, *, active: bool) -> None:
                 active=active,
             )
         )
-        subscribers.refresh_due(connection, subscribers.planned_until(connection, [subscriber_id]))
+        schedules.refresh_due(connection, schedules.planned_until(connection, [subscriber_id]))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from digest.models import Mark
-from digest.rendering.prose import glued, one_line, plain, runs, shorten, web_url
+from digest.rendering.prose import glued, one_line, plain, runs, shorten, web_url, wrap
 
 MARKS = st.lists(
     st.builds(
@@ -50,6 +52,8 @@ def test_shortened_text_is_a_beginning(text: str, limit: int) -> None:
         ("Lost in the Middle of the Road", 24, "Lost in the Middle…"),
         ("One Title · Another Title", 13, "One Title…"),
         ("no dash — here", 11, "no dash…"),
+        ("an end and of the, for — a long title", 24, "an end…"),
+        ("a sand of the Sahara, and more", 12, "a sand…"),
         ("日本語の題名はとても長い", 6, "日本語の題…"),
         ("abcde\u0301fgh", 6, "abcd…"),  # the accent is not torn off
         ("ab\U0001f468\u200d\U0001f469\u200d\U0001f467 xyz", 6, "ab…"),  # nor a family
@@ -57,6 +61,14 @@ def test_shortened_text_is_a_beginning(text: str, limit: int) -> None:
 )
 def test_shorten(text: str, limit: int, short: str) -> None:
     assert shorten(text, limit) == short
+
+
+@given(text=st.text("ab \u00a0-é", max_size=120) | st.text(), width=st.integers(2, 80))
+def test_lines_end_where_the_standard_library_ends_them(text: str, width: int) -> None:
+    clean = glued(one_line(text))
+    assert wrap(clean, width) == textwrap.fill(
+        clean, width, break_long_words=False, break_on_hyphens=False
+    )
 
 
 @pytest.mark.parametrize(

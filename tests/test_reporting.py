@@ -13,7 +13,7 @@ from digest import schema
 from digest.cadence import slots
 from digest.models import Frequency, Health, State, Wishes
 from digest.pipeline.reporting import report
-from digest.storage import subscribers
+from digest.storage import schedules, subscribers
 from digest.storage.database import reading, writing
 from tests.desk import DAILY, Desk
 
@@ -80,7 +80,7 @@ def test_any_history_adds_up(
     desk.run()
     assert desk.heal() == 0
     with reading(desk.engine) as connection:
-        histories = subscribers.histories(connection, list(people.values()))
+        histories = schedules.histories(connection, list(people.values()))
     for person in people.values():
         wanted = slots(histories[person], start=START - DAY, end=desk.now)
         found_rows = [(row["slot"], row["due_at"]) for row in desk.digests(person)]

@@ -191,6 +191,16 @@ REFUSED = {
     "forgets what it may choose again": ({"RETENTION_DAYS": "14"}, "write 15 or more"),
     "the longest window is not the longest": ({"LOOKBACK_HOURS": "360"}, "LOOKBACK_HOURS and"),
     "nothing counts": ({"WEIGHT_TREND": "0", "WEIGHT_TOPIC": "0"}, "both weights are 0"),
+    "a webhook that is none, and may hold a secret": (
+        {"ALERT_WEBHOOK": "hooks.example.org/s3cret"},
+        "ALERT_WEBHOOK=****** (environment): write a full address",
+    ),
+    "alerts for nobody": ({"ALERT_MAIL": "admin"}, "write a mail address"),
+    "digests forgotten too soon": ({"DIGEST_RETENTION_DAYS": "60"}, "write 90 or more"),
+    "digests forgotten before their attempts": (
+        {"RETENTION_DAYS": "500"},
+        "DIGEST_RETENTION_DAYS is not set: a digest is kept as long as its attempts",
+    ),
     "final answer sooner than others": ({"SMTP_FINAL_TIMEOUT": "5"}, "write at least"),
 }
 
@@ -319,7 +329,14 @@ def test_a_missing_env_file_is_fine(tmp_path: Path) -> None:
 
 
 def test_secrets_are_shown_nowhere() -> None:
-    hidden = {"key": KEY, "password": "hunter2-smtp", "database": "hunter2-db", "feed": "hunter2-f"}
+    hidden = {
+        "key": KEY,
+        "password": "hunter2-smtp",
+        "database": "hunter2-db",
+        "webhook": "hunter2-hook",
+        "token": "hunter2-token",
+        "feed": "hunter2-f",
+    }
     settings = given(
         PUBLIC
         | {
@@ -327,13 +344,15 @@ def test_secrets_are_shown_nowhere() -> None:
             "SMTP_USER": "u",
             "SMTP_PASSWORD": hidden["password"],
             "DATABASE_URL": f"postgresql://u:{hidden['database']}@h/d",
+            "ALERT_WEBHOOK": f"https://hooks.example.org/{hidden['webhook']}",
+            "METRICS_TOKEN": hidden["token"],
             "FEEDS": f"a=https://u:{hidden['feed']}@example.org/feed",
         }
     )
     shown = " ".join(row.value for row in describe(settings))
     for name, text in hidden.items():
         assert text not in shown, name
-    assert not [text for text in list(hidden.values())[:3] if text in repr(settings)]
+    assert not [text for text in list(hidden.values())[:-1] if text in repr(settings)]
     assert "postgresql+psycopg://u:******@h/d" in shown
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import Engine, select, update
 from digest import schema
 from digest.errors import AlreadyExists, NotFound
 from digest.models import Frequency, Newcomer, Schedule, Status, Subscriber
-from digest.storage import subscribers, topics
+from digest.storage import schedules, subscribers, topics
 from digest.storage.database import reading, writing
 from digest.storage.subscribers import Answer
 from tests.desk import DAILY, Desk
@@ -55,7 +55,7 @@ def hint(engine: Engine, subscriber_id: int) -> datetime | None:
 
 def history(engine: Engine, subscriber_id: int) -> list[Schedule]:
     with reading(engine) as connection:
-        return subscribers.histories(connection, [subscriber_id])[subscriber_id]
+        return schedules.histories(connection, [subscriber_id])[subscriber_id]
 
 
 def test_adding(engine: Engine) -> None:
@@ -76,7 +76,7 @@ def test_adding(engine: Engine) -> None:
     assert hint(engine, ada.id) == EIGHT
     with reading(engine) as connection:
         everyone = [one.address for one in subscribers.everyone(connection, batch=2)]
-        assert subscribers.active_ids(connection, after=0, limit=9) == [
+        assert schedules.active_ids(connection, after=0, limit=9) == [
             one.id for one in subscribers.everyone(connection)
         ]
         assert subscribers.find(connection, "nobody@example.org") is None
@@ -150,7 +150,7 @@ def test_the_hint_is_found_however_long_ago_the_last_slot_was(engine: Engine, da
         back = NOW + DAY / 2 + days * DAY
         subscribers._schedule(connection, ada.id, DAILY, active=True, since=back)
         planned = {ada.id: EIGHT}
-        subscribers.refresh_due(connection, planned)
+        schedules.refresh_due(connection, planned)
     assert hint(engine, ada.id) == EIGHT + (days + 1) * DAY
 
 
@@ -160,13 +160,13 @@ def test_refreshing_hints_tells_how_many_were_wrong(engine: Engine) -> None:
     with writing(engine) as connection:
         table = schema.subscriber
         connection.execute(update(table).where(table.c.id == ids[0]).values(next_due_at=None))
-        planned = subscribers.planned_until(connection, ids)
-        assert subscribers.refresh_due(connection, planned) == 1
-        assert subscribers.refresh_due(connection, planned) == 0
-        assert subscribers.refresh_due(connection, {}) == 0
-        assert subscribers.due(connection, now=EIGHT, limit=9) == ids
-        assert subscribers.due(connection, now=EIGHT - DAY, limit=9) == []
-        assert subscribers.due(connection, now=EIGHT, limit=1) == ids[:1]
+        planned = schedules.planned_until(connection, ids)
+        assert schedules.refresh_due(connection, planned) == 1
+        assert schedules.refresh_due(connection, planned) == 0
+        assert schedules.refresh_due(connection, {}) == 0
+        assert schedules.due(connection, now=EIGHT, limit=9) == ids
+        assert schedules.due(connection, now=EIGHT - DAY, limit=9) == []
+        assert schedules.due(connection, now=EIGHT, limit=1) == ids[:1]
 
 
 def test_a_change_that_commits_while_hints_are_refreshed_is_not_overwritten(
@@ -185,7 +185,7 @@ def test_a_change_that_commits_while_hints_are_refreshed_is_not_overwritten(
 
     def planner() -> None:
         with writing(desk.engine) as connection:
-            subscribers.refresh_due(connection, {ada: EIGHT})
+            schedules.refresh_due(connection, {ada: EIGHT})
 
     one, other = threading.Thread(target=reader), threading.Thread(target=planner)
     one.start()

@@ -6,6 +6,7 @@ import logging
 import re
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from digest.storage import days
 from digest.tokens import Purpose
 from digest.web.middleware import redacted
 from digest.web.server import WebServer, listen
-from tests.web_site import SITE, TEMPLATES, Running, add_paper, sample, serving, token, words
+from tests.web_site import PROBE, SITE, TEMPLATES, Running, add_paper, sample, serving, token, words
 
 DAY = datetime(2026, 5, 28, 6, tzinfo=UTC)
 PAGES = ["/", "/papers/2026-05-28", "/inbox/", "/healthz", "/readyz", "/no/such/page"]
@@ -269,7 +270,8 @@ def test_a_long_body_is_refused(web: Running) -> None:
 
 
 def test_healthz_is_alive_and_readyz_says_what_is_wrong(tmp_path: Path) -> None:
-    with serving(tmp_path, ready=lambda: "Run: digest migrate") as web:
+    probe = replace(PROBE, ready=lambda: ["Run: digest migrate"])
+    with serving(tmp_path, probe=probe) as web:
         assert (web.get("/healthz").status_code, web.get("/healthz").text) == (200, "ok")
         response = web.get("/readyz")
         assert (response.status_code, response.text) == (503, "Run: digest migrate")
@@ -278,10 +280,10 @@ def test_healthz_is_alive_and_readyz_says_what_is_wrong(tmp_path: Path) -> None:
 def test_a_fault_of_ours_is_a_page_in_the_same_look(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail() -> str | None:
+    def fail() -> list[str]:
         raise RuntimeError("the cable fell out")
 
-    with serving(tmp_path, ready=fail) as web:
+    with serving(tmp_path, probe=replace(PROBE, ready=fail)) as web:
         response = web.get("/readyz")
     assert response.status_code == 500
     assert "The fault is on our side" in words(response)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -21,6 +21,7 @@ from digest.suppression import address_hash, address_key
 from digest.tokens import Purpose, sign
 from digest.web import WebSite
 from digest.web.app import create_app
+from digest.web.probe import Probe
 from digest.web.server import WebServer, listen
 
 TEMPLATES = Path(__file__).resolve().parents[1] / "templates"
@@ -34,6 +35,7 @@ SITE = WebSite(
     privacy_contact="privacy@example.org",
     imprint_url="https://example.org/imprint",
 )
+PROBE = Probe(ready=tuple, status=dict, metrics=bytes)  # all is well, nothing to tell
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +65,7 @@ def serving(
     *,
     site: WebSite = SITE,
     local: bool = True,
-    ready: Callable[[], str | None] = lambda: None,
+    probe: Probe = PROBE,
     templates: Path = TEMPLATES,
 ) -> Iterator[Running]:
     """Serve the pages over `folder`, at a free port of this machine."""
@@ -84,7 +86,7 @@ def serving(
         clock=lambda: NOW,
         inbox=inbox if local else None,
         unsubscribe=unsubscribe,
-        ready=ready,
+        probe=probe,
     )
     try:
         with (

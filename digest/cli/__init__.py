@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from digest import __version__
-from digest.cli import house, papers, people, topics
+from digest.cli import backup, house, papers, people, topics
 from digest.cli.output import fail, say
 from digest.errors import Busy, DigestError
 
@@ -26,6 +26,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 house.register(app)
+backup.register(app)
 app.add_typer(topics.app, name="topic")
 app.add_typer(people.app, name="subscriber")
 app.add_typer(papers.app, name="paper")

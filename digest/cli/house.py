@@ -5,20 +5,18 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from digest.cli.output import count, fail, say, show_json, show_table
+from digest.cli.output import fail, say, show_json, show_table
 from digest.cli.setup import AsJson, Now, services
-from digest.cli.stages import by_reason, collect, deliver, plan, run, show_reads
+from digest.cli.stages import collect, deliver, plan, run
+from digest.cli.status import status
 from digest.errors import InputError
 
 if TYPE_CHECKING:
-    from digest.pipeline.reporting import Report
     from digest.settings import Row, Settings
 
 NOTHING = {  # why a digest has no papers, in words
@@ -91,79 +89,6 @@ def preview(
         say(f"Written to {html}")
     if text or html is None:
         say(plain)
-
-
-def status(
-    days: Annotated[int, typer.Option(min=1, max=90, help="How far back to count.")] = 7,
-    *,
-    now: Now = "",
-    as_json: AsJson = False,
-) -> None:
-    """Does the ledger add up, how are the sources, who did not get a mail, and why."""
-    report = services(now).report(timedelta(days=days))
-    if as_json:
-        show_json(_report(report))
-    else:
-        _show_report(report, days=days)
-    if report.overdue:
-        overdue = count(report.overdue, "slot")
-        fail(f"{overdue} without a row: planning has not run. See: digest plan", code=1)
-
-
-def _report(report: Report) -> dict[str, Any]:
-    return {
-        "start": report.start,
-        "end": report.end,
-        "due": report.due,
-        "missing": report.missing,
-        "overdue": report.overdue,
-        "waiting": report.waiting,
-        **{str(state): count for state, count in report.states.items()},
-        "reasons": report.reasons,
-        "failures": report.failures,
-        "account_mail": report.account_mail,
-        "sources": report.sources,
-    }
-
-
-def _show_report(report: Report, *, days: int) -> None:
-    from digest.models import State
-
-    say(f"Digests due in the last {count(days, 'day')}:")
-    say()
-    for state in (State.SENT, State.FAILED, State.SKIPPED, State.UNKNOWN, State.DEFERRED):
-        why = {reason: n for (found, reason), n in report.reasons.items() if found is state}
-        say(f"  {state:<9}{report.states[state]:>9,}   {by_reason(why)}".rstrip())
-    say(f"  waiting  {report.waiting:>9,}")
-    say(f"  missing  {report.missing:>9,}")
-    say(f"  {'':9}{'':─>9}")
-    say(f"  due      {report.due:>9,}")
-    say()
-    _show_failures(report.failures)
-    if any(report.account_mail.values()):
-        mails = ", ".join(f"{n:,} {state}" for state, n in report.account_mail.items() if n)
-        say(f"Account mail: {mails}.")
-        say()
-    if report.sources:
-        show_reads(report.sources, when=True)
-    else:
-        say("No source was read yet. See: digest collect")
-
-
-def _show_failures(failures: Sequence[Mapping[str, Any]]) -> None:
-    """What did not arrive, or perhaps not, each with the mail server's words."""
-    if not failures:
-        return
-    say("Not delivered, the newest first:")
-    for row in failures:
-        reason = f" ({row['reason']})" if row["reason"] else ""
-        say(
-            f"  {row['due_at']:%Y-%m-%d %H:%M}Z  subscriber {row['subscriber_id']}:"
-            f" {row['state']}{reason}"
-        )
-        if words := f"{row['code'] or ''} {row['text']}".strip():
-            say(f"    {words}")
-    say()
 
 
 def serve() -> None:

@@ -42,9 +42,9 @@ def waiting(what: str) -> Iterator[None]:
         yield
 
 
-def show_json(value: Any) -> None:
+def show_json(value: Any, *, indent: int | None = 2) -> None:
     """The value as JSON in ASCII, whatever the terminal's encoding; datetimes in ISO 8601."""
-    say(json.dumps(_plain(value), indent=2))
+    say(json.dumps(_plain(value), indent=indent))
 
 
 def show_json_list(values: Iterable[Any]) -> None:

@@ -199,15 +199,8 @@ def list_(
 @app.command()
 def remove(address: Address, *, as_json: AsJson = False) -> None:
     """Stop writing to somebody, for good."""
-    from digest.storage import subscribers
-    from digest.storage.database import writing
-
     found = services()
-    person = _find(found, address)
-    with writing(found.engine) as connection:
-        changed = subscribers.unsubscribe(
-            connection, person.id, now=found.clock(), detail="by an admin"
-        )
+    changed = found.stop_writing(_find(found, address).id, detail="by an admin")
     if as_json:
         show_json({"address": address, "changed": changed})
         return

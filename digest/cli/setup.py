@@ -57,14 +57,14 @@ def acting(now: str, *, really: bool) -> Services:
     return found
 
 
-def parse_time(text: str) -> datetime:
+def parse_time(text: str, *, option: str = "--now") -> datetime:
     """An ISO 8601 time with its offset; InputError."""
     try:
         instant = datetime.fromisoformat(text)
     except ValueError:
-        raise InputError(f"--now: {text!r} is no time. Write it as 2026-05-28T06:00Z.") from None
+        raise InputError(f"{option}: {text!r} is no time. Write it as 2026-05-28T06:00Z.") from None
     if instant.tzinfo is None:
-        raise InputError(f"--now: {text!r} says no zone. Add Z for UTC, or an offset as +02:00.")
+        raise InputError(f"{option}: {text!r} says no zone. Add Z for UTC, or an offset as +02:00.")
     if not 1990 < instant.year < 2200:  # windows and zones reach some years to both sides
-        raise InputError(f"--now: {text!r} is too far away. Write a year from 1991 to 2199.")
+        raise InputError(f"{option}: {text!r} is too far away. Write a year from 1991 to 2199.")
     return instant.astimezone(UTC)

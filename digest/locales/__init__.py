@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
-from functools import cache
+from functools import cache, lru_cache
 from gettext import NullTranslations
 from pathlib import Path
 
@@ -25,6 +25,10 @@ FOLDER = Path(__file__).parent
 SOURCE = "en"
 # English without a country is written as Europe does: 28 May 2026, 8:00.
 FORMATS = {"en": "en_150"}
+
+# Babel takes microseconds for what a morning's mails say again and again.
+_decimal, _date = lru_cache(maxsize=4096)(format_decimal), lru_cache(maxsize=4096)(format_date)
+_list, _city = lru_cache(maxsize=4096)(format_list), lru_cache(maxsize=4096)(get_timezone_location)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,21 +47,21 @@ class Language:
         return self.translations.ngettext(one, many, count)
 
     def number(self, value: int) -> str:
-        return format_decimal(value, locale=self.formats)
+        return _decimal(value, locale=self.formats)
 
     def listing(self, names: Sequence[str]) -> str:
         """`a, b and c`."""
-        return format_list(list(names), locale=self.formats)
+        return _list(tuple(names), locale=self.formats)
 
     def day(self, value: date, pattern: str = "long") -> str:
         """`3 March 2026`; `full` puts the weekday before it, `EEEE` is the weekday alone."""
-        return format_date(value, pattern, locale=self.formats)
+        return _date(value, pattern, locale=self.formats)
 
     def city(self, zone: str) -> str:
         """The city that an IANA zone is named after; empty for a zone without one (UTC)."""
         if "/" not in zone or zone.startswith("Etc/"):
             return ""
-        return get_timezone_location(zone, locale=self.formats, return_city=True)
+        return _city(zone, locale=self.formats, return_city=True)
 
 
 def available() -> frozenset[str]:

@@ -18,7 +18,7 @@ from digest.models import Fetch, Health
 from digest.sources import Source
 from digest.sources.bodies import excerpt
 from digest.sources.http import Client
-from digest.storage import papers, runs, sources
+from digest.storage import gaps, papers, runs, sources
 from digest.storage.database import exclusive, reading, writing
 from digest.storage.sources import Read
 
@@ -105,6 +105,7 @@ async def _collect_one(
     started_at, started = clock(), time.monotonic()
     with reading(engine) as connection:
         memory = sources.memory(connection, source.name)
+        lost = gaps.load(connection)
     # A source is seeded by its first good read.
     age = limits.lookback if memory.seeded_at is None else limits.longest
 
@@ -113,7 +114,11 @@ async def _collect_one(
             # Stamped inside the transaction: nothing may carry a time before a digest that could
             # not see it.
             now = clock()
-            stored = papers.store(connection, fetch, now=now, oldest=now - age)
+            # What a source lists at its first good read after a restore may have been sent before
+            # it: it counts as seen in the gap.
+            unread = [gap.end for gap in lost if (memory.good_at or gap.end) <= gap.end]
+            seen_at = max((end for end in unread if end > now - limits.longest), default=now)
+            stored = papers.store(connection, fetch, now=seen_at, oldest=now - age)
             seconds = time.monotonic() - started
             return sources.remember(
                 connection, fetch, stored, started_at=started_at, seconds=seconds

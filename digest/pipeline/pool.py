@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 import logging
-from bisect import bisect_right
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import (
+    Callable,
+    Collection,
+    Hashable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+    Set,
+)
+from copy import copy
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
+from itertools import tee
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
-from digest.errors import TopicSyntaxError
-from digest.models import Health, Item, Paper, Part, Reason, Topic
-from digest.ranking import Candidate, Weights, assess
+from digest.models import Health, Item, Part, Reason
+from digest.pipeline.matching import Matcher, usable
+from digest.ranking import Weights, assess
 from digest.rendering import Entry, Renderer
-from digest.selection import Rules, shortlist
-from digest.storage import digests, papers, sources, topics
+from digest.selection import Offer, Rules, Shortlists, Window, news
+from digest.storage import digests, gaps, history, papers, sources, topics
 from digest.storage.database import reading
 from digest.storage.days import papers_on
 from digest.storage.sources import Read
-from digest.topics.language import Query, parse
-from digest.topics.match import Match, index, match
+from digest.topics.match import Match
 
 log = logging.getLogger(__name__)
 
@@ -31,38 +42,21 @@ _ANSWER_LASTS = timedelta(hours=36)  # what a source said before says nothing ab
 _MONDAY = timedelta(hours=7)  # in UTC: by then arXiv's list of the day is there
 MANY = 5  # what fails in a row without a success between is a fault of ours
 
-_Key = tuple[str, int, bool, tuple[Reason, ...]]
+# What clocks may differ by, of the machines that read the sources and of those that plan.
+_CLOCK = timedelta(days=1)
+# Bounds, so that memory does not grow with the subscribers; beyond them things are made anew.
+_MOST_OFFERS = 5_000
+_MOST_SHOWN = 20_000
 
 
-class Matcher:
-    """Which papers match which topics, remembered from one pool to the next.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """A chosen paper, with its card or line and what the stored digest says of it."""
 
-    Taking the words of a day's papers costs a second, and a pool is made for every hour at which
-    somebody is due.
-    """
-
-    def __init__(self) -> None:
-        self._queries: Mapping[str, Query] = {}
-        self._known: dict[int, tuple[Paper, dict[str, Match]]] = {}
-
-    def matches(
-        self, papers: Iterable[Paper], queries: Mapping[str, Query]
-    ) -> dict[int, dict[str, Match]]:
-        """For each paper, its matches by topic slug."""
-        known = self._known if queries == self._queries else {}
-        found = {}
-        for paper in papers:
-            before = known.get(paper.id)
-            found[paper.id] = (
-                before if before and before[0] == paper else (paper, _match_all(paper, queries))
-            )
-        self._queries, self._known = queries, found
-        return {paper_id: hits for paper_id, (_, hits) in found.items()}
-
-
-def _match_all(paper: Paper, queries: Mapping[str, Query]) -> dict[str, Match]:
-    document = index(paper)
-    return {slug: hit for slug, query in queries.items() if (hit := match(query, document))}
+    item: Item
+    entry: Entry
+    part: Part
+    row: str
 
 
 class Pool:
@@ -84,59 +78,91 @@ class Pool:
         self._rules, self._weights = rules, weights
         self.since, self.now = since, now
         self.broken: set[int] = set()  # papers that cannot be shown
-        self._shortlists: dict[tuple[frozenset[str], bool], list[tuple[float, Candidate]]] = {}
-        self._cards: dict[_Key, tuple[Entry, Part]] = {}
+        self._offers: dict[Hashable, Iterator[Offer]] = {}
+        self._shown: dict[tuple[str, Item], Shown] = {}
+        self._new: dict[str, Part] = {}
+        self._new_since: dict[datetime, set[int]] = {}
         with reading(engine) as connection:
             found = papers.candidates(connection, since=since - _COMPARED)
             # After the candidates: no merge that made one of them may be missed.
             same_works = papers.same_works(connection)
+            self.gaps = gaps.load(connection)
             self.reads = sources.latest_reads(connection, sources_read, now=now)
-            self.topics, self._queries = _usable(topics.all_topics(connection))
+            self.topics, self._queries = usable(topics.all_topics(connection))
+            lost = max((gap.end for gap in self.gaps), default=None)
+            self.papers = {
+                paper.id: paper
+                for paper in found
+                if paper.fresh_at
+                and paper.fresh_at > since
+                # What was known before a restore may have been sent.
+                and not (lost and paper.first_seen_at and paper.first_seen_at <= lost)
+            }
+            works = {paper_id: same_works.get(paper_id) for paper_id in self.papers}
+            members = set[int]().union(*filter(None, works.values()))
+            self._first_seen = papers.first_seen(connection, members)
         self._compared = found
-        self.papers = {
-            paper.id: paper for paper in found if paper.fresh_at and paper.fresh_at > since
-        }
-        self._works = {
-            paper_id: same_works[paper_id] for paper_id in self.papers if paper_id in same_works
-        }
-        self._fresh = sorted(paper.fresh_at for paper in self.papers.values() if paper.fresh_at)
+        # Papers that were ever one stand for one another, whether they are merged now or not.
+        self._works = {paper_id: works for paper_id, works in works.items() if works}
+        self._stands_for: dict[int, set[int]] = defaultdict(set)
+        for paper_id, members in self._works.items():
+            for member in members:
+                self._stands_for[member].add(paper_id)
 
     def had(
-        self, pasts: Mapping[int, frozenset[int]], *, recent: datetime
-    ) -> dict[int, frozenset[int]]:
-        """What each subscriber cannot get again, of what their digests due since `recent` hold.
+        self,
+        connection: Connection,
+        subscriber_ids: Collection[int],
+        *,
+        since: datetime,
+        late: timedelta,
+    ) -> dict[int, Set[int]]:
+        """Which of the candidates since `since` each subscriber cannot get again.
 
-        A candidate that was known before `recent`, and any that was ever one with another paper,
-        is looked for in the older digests too: a source may list a work months after another did.
+        Nothing can be in a digest that was planned before it was known; planning comes up to
+        `late` after a digest's time. So recent digests are read whole. Older ones are asked only
+        for the papers that were known so early: a source may list a work months after another did.
         """
-        old = {
-            paper_id
-            for paper_id, paper in self.papers.items()
-            if paper.first_seen_at and paper.first_seen_at < recent
-        }
-        old.update(*self._works.values())
-        found = dict(pasts)
-        if old and pasts:
-            with reading(self._engine) as connection:
-                earlier = digests.had_before(connection, list(pasts), old, before=recent)
+        recent = since - late - _CLOCK
+        found = history.had(connection, subscriber_ids, since=recent)
+        old = {paper_id: seen for paper_id, seen in self._known(since) if seen < since}
+        if old:
+            earlier = history.had_between(
+                connection,
+                subscriber_ids,
+                old,
+                start=min(old.values()) - late - _CLOCK,
+                end=recent,
+            )
             for subscriber_id, paper_ids in earlier.items():
                 found[subscriber_id] |= paper_ids
         return {subscriber_id: self._spread(had) for subscriber_id, had in found.items()}
 
-    def _spread(self, had: frozenset[int]) -> frozenset[int]:
-        """Papers that were ever one stand for one another, whether merged now or not."""
-        return had.union(
-            paper_id for paper_id, works in self._works.items() if not works.isdisjoint(had)
-        )
+    def _known(self, since: datetime) -> Iterator[tuple[int, datetime]]:
+        """When the candidates since then, and papers that were ever one with them, were known."""
+        for paper_id, paper in self.papers.items():
+            if paper.fresh_at and paper.first_seen_at and paper.fresh_at > since:
+                yield paper_id, paper.first_seen_at
+                for member in self._works.get(paper_id, ()):
+                    yield member, self._first_seen[member]
 
-    def count_new(self, start: datetime, had: Collection[int]) -> int:
+    def _spread(self, had: Set[int]) -> Set[int]:
+        """The candidates among these papers, and those that were ever one with any of these."""
+        found = self.papers.keys() & had
+        for paper_id in self._stands_for.keys() & had:
+            found |= self._stands_for[paper_id]
+        return found
+
+    def count_new(self, start: datetime, had: Set[int]) -> int:
         """How many papers became known since `start`, but for those of `had`."""
-        known = sum(
-            1
-            for paper_id in had
-            if (paper := self.papers.get(paper_id)) and paper.fresh_at and paper.fresh_at > start
-        )
-        return len(self._fresh) - bisect_right(self._fresh, start) - known
+        if start not in self._new_since:
+            self._new_since[start] = {
+                paper_id
+                for paper_id, paper in self.papers.items()
+                if paper.fresh_at and paper.fresh_at > start
+            }
+        new = self._new_since[start]
+        return len(new) - len(new & had)
 
     @cached_property
     def matches(self) -> dict[int, dict[str, Match]]:
@@ -157,29 +183,34 @@ class Pool:
                     found.add(best[0].id)
         return frozenset(found)
 
-    def shortlist(self, topics: Iterable[str], *, weekly: bool) -> list[tuple[float, Candidate]]:
-        """The ranked papers of all who follow these topics and get their digest as often."""
-        followed = frozenset(topics)
-        key = (followed, weekly)
-        if key not in self._shortlists:
-            candidates = self._weekly if weekly else self._daily
-            self._shortlists[key] = shortlist(
-                candidates, followed, rules=self._rules, weights=self._weights
-            )
-        return self._shortlists[key]
+    def news(self, topics: frozenset[str], window: Window, *, weekly: bool) -> Iterator[Offer]:
+        """What is good enough and new, best first, to all who follow these topics."""
+        lists = self._weekly if weekly else self._daily
+        if len(self._offers) > _MOST_OFFERS:
+            self._offers.clear()
+        best = self._shared((topics, weekly), lambda: lists.best(topics))
+        return self._shared(
+            (topics, weekly, window), lambda: news(best, window=window, rules=self._rules)
+        )
+
+    def _shared(self, key: Hashable, make: Callable[[], Iterator[Offer]]) -> Iterator[Offer]:
+        """The iterator from its beginning; what anybody read of it is remembered for the others."""
+        if key not in self._offers:
+            [self._offers[key]] = tee(make(), 1)
+        return copy(self._offers[key])
 
     @cached_property
-    def _daily(self) -> list[Candidate]:
-        return self._assess(timedelta(days=1), fresh=True)
+    def _daily(self) -> Shortlists:
+        return self._shortlists(timedelta(days=1), fresh=True)
 
     @cached_property
-    def _weekly(self) -> list[Candidate]:
-        return self._assess(timedelta(days=7), fresh=False)
+    def _weekly(self) -> Shortlists:
+        return self._shortlists(timedelta(days=7), fresh=False)
 
-    def _assess(self, gained: timedelta, *, fresh: bool) -> list[Candidate]:
+    def _shortlists(self, gained: timedelta, *, fresh: bool) -> Shortlists:
         with reading(self._engine) as connection:
             counts = papers.signals(connection, self._compared, now=self.now, gained=gained)
-        return assess(
+        candidates = assess(
             list(self.papers.values()),
             counts,
             matches=self.matches,
@@ -188,10 +219,24 @@ class Pool:
             now=self.now,
             fresh=fresh,
         )
+        return Shortlists(candidates, rules=self._rules, weights=self._weights)
 
-    def show(self, items: Iterable[Item], *, locale: str) -> list[tuple[Entry, Part]]:
+    def skeleton(self, *, locale: str) -> Part:
+        """What stands around the papers."""
+        part = self._renderer.skeleton(locale=locale)
+        self._new.setdefault(part.hash, part)
+        return part
+
+    def take_new_parts(self) -> list[Part]:
+        """The parts made since the last call, to be stored before a digest that names them."""
+        made, self._new = list(self._new.values()), {}
+        if len(self._shown) > _MOST_SHOWN:
+            self._shown.clear()
+        return made
+
+    def show(self, items: Iterable[Item], *, locale: str) -> list[Shown]:
         """The items with their cards, which `render` has made before."""
-        return [self._cards[_key(item, locale)] for item in items]
+        return [self._shown[locale, item] for item in items]
 
     def render(self, items: Iterable[Item], *, locale: str) -> bool:
         """Make the cards that are not there yet; False when some papers turned out to be broken.
@@ -199,35 +244,33 @@ class Pool:
         All in one go, for laying in the styles costs much for any number. A paper that cannot be
         shown is left out from then on and stops no other; when nothing can, the fault is ours.
         """
-        entries = {
-            key: self._entry(item)
-            for item in items
-            if (key := _key(item, locale)) not in self._cards
-        }
+        new = {item: self._entry(item) for item in items if (locale, item) not in self._shown}
         before = len(self.broken)
-        self._make(entries, locale=locale)
+        self._make(new, locale=locale)
         return len(self.broken) == before
 
-    def _make(self, entries: Mapping[_Key, Entry], *, locale: str) -> None:
+    def _make(self, entries: Mapping[Item, Entry], *, locale: str) -> None:
         try:
             parts = self._renderer.cards(list(entries.values()), locale=locale)
         except Exception:
-            keys = list(entries)
-            if len(keys) > 1:
-                middle = len(keys) // 2
-                for half in (keys[:middle], keys[middle:]):
-                    self._make({key: entries[key] for key in half}, locale=locale)
+            items = list(entries)
+            if len(items) > 1:
+                middle = len(items) // 2
+                for half in (items[:middle], items[middle:]):
+                    self._make({item: entries[item] for item in half}, locale=locale)
                 return
-            [(_, paper_id, _, _)] = keys
+            paper_id = items[0].paper_id
             self.broken.add(paper_id)
-            if not self._cards and len(self.broken) >= MANY:
+            if not self._shown and len(self.broken) >= MANY:
                 raise
             log.exception(
                 "Paper %d cannot be shown; it is left out.", paper_id, extra={"action": "plan"}
             )
             return
-        made = zip(entries.values(), parts, strict=True)
-        self._cards.update(zip(entries, made, strict=True))
+        for (item, entry), part in zip(entries.items(), parts, strict=True):
+            row = digests.item_row(item, part.hash)
+            self._shown[locale, item] = Shown(item=item, entry=entry, part=part, row=row)
+            self._new[part.hash] = part
 
     def _entry(self, item: Item) -> Entry:
         followed = [str(slug) for one in item.reasons if one.kind == "topic" for slug in one.args]
@@ -244,29 +287,6 @@ class Pool:
         if reason.kind != "topic":
             return reason
         return Reason(kind="topic", args=tuple(self.topics[str(slug)].name for slug in reason.args))
-
-
-def _key(item: Item, locale: str) -> _Key:
-    """What a card depends on while the pool lasts; the marks follow from the topics that match."""
-    return locale, item.paper_id, item.card, item.reasons
-
-
-def _usable(found: Iterable[Topic]) -> tuple[dict[str, Topic], dict[str, Query]]:
-    """The topics, and their filters, that can be read; one that cannot stops no other."""
-    usable, queries = {}, {}
-    for topic in found:
-        try:
-            queries[topic.slug] = parse(topic.query)
-        except TopicSyntaxError as error:
-            log.error(
-                "The filter of topic %s cannot be read; nothing matches it until it is mended: %s",
-                topic.slug,
-                error,
-                extra={"action": "plan", "topic": topic.slug},
-            )
-        else:
-            usable[topic.slug] = topic
-    return usable, queries
 
 
 def why_nothing(reads: Sequence[Read], *, new: int, now: datetime) -> str:

@@ -9,8 +9,9 @@ from uuid import uuid4
 
 from digest.delivery import Connection, Server
 from digest.locales import language
-from digest.message import build, freeze, message_id
-from digest.models import Receipt, Site
+from digest.message import freeze, head, message_id
+from digest.models import Part, Receipt, Site
+from digest.rendering import assemble
 from digest.rendering.prose import wrap
 
 
@@ -32,17 +33,21 @@ def send_test(server: Server, address: str, *, site: Site, locale: str, now: dat
     ]
     body = "".join(f"<p>{escape(paragraph)}</p>" for paragraph in paragraphs)
     frozen = freeze(
-        site,
         name="",
         address=address,
         date=now,
         message_id=message_id("test", uuid4().hex, sender_address=site.sender_address),
     )
-    message = build(
-        html=f'<!DOCTYPE html><html lang="{words.tag}" dir="{words.direction}">{body}</html>',
-        text="\n\n".join(wrap(paragraph) for paragraph in paragraphs) + "\n",
-        personal={**frozen, "subject": words.gettext("%(name)s: a test mail") % values},
+    page = f'<!DOCTYPE html><html lang="{words.tag}" dir="{words.direction}">{body}</html>\n'
+    skeleton = Part(
+        hash="test",
+        kind="skeleton",
+        head=head(site),
+        html=page.encode(),
+        text="\n\n".join(map(wrap, paragraphs)).encode(),
     )
+    subject = words.gettext("%(name)s: a test mail") % values
+    message = assemble({**frozen, "subject": subject}, skeleton, [])
 
     async def send() -> Receipt:
         async with Connection(server) as connection:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypedDict
 
 from digest.locales import Language
@@ -91,6 +92,12 @@ def title(entry: Entry) -> list[Run]:
     """The paper's title, with what the filter matched in it."""
     marks = [mark for mark in entry.marks if mark.field == "title"]
     return _shortened(runs(entry.paper.title, marks), LONGEST_TITLE)
+
+
+@lru_cache(maxsize=4096)
+def heading(title: str) -> str:
+    """What `title` says of a paper with this title, without the marks."""
+    return shorten(one_line(title), LONGEST_TITLE)
 
 
 def summary(entry: Entry) -> list[Run]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import textwrap
 import unicodedata
 from collections.abc import Iterable
 from itertools import groupby
@@ -14,15 +13,20 @@ from digest.models import Mark
 WIDTH = 72  # columns of the text body
 LONGEST_URL = 2_000  # characters; browsers and mail programs differ beyond
 
+_BLANK = re.compile(r"[ \t\n\r\f\v]+")  # where a line may end: not at U+00A0
 _BREAKS = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 # Direction overrides let a title show other words than it has; surrogates and non-characters
 # cannot be encoded.
 _UNSEEN = re.compile(r"[\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ufffe\uffff\ud800-\udfff]")
 _JOINERS = "\u200d\ufe0e\ufe0f"
-# What a shortened title must not end with; titles are English, whatever the mail speaks.
+# What a shortened title must not end with; titles are English, whatever the mail speaks. It is
+# looked for from the end, in the text backwards, for to search from the start takes long.
+_SMALL = ("a", "an", "and", "as", "at", "by", "for", "from", "in", "of", "on", "or", "the", "to",
+          "via", "with")  # fmt: skip
 _DANGLING = re.compile(
-    r"(?:[\s,;:·–—-]+(?:an?|and|as|at|by|for|from|in|of|on|or|the|to|via|with)?)+$", re.IGNORECASE
+    rf"(?:(?:{'|'.join(word[::-1] for word in _SMALL)})?[\s,;:·–—-]+)+", re.IGNORECASE
 )
+_USUAL = re.compile(r"https?://[a-z0-9.-]+/[!#-;=?-~]*")  # needs no closer look
 _COUNTED = re.compile(r"(?<=\d) (?=[^\W\d])")
 LONGEST_TAIL = 20  # characters that may stand together at the end: they fit on any phone
 
@@ -63,7 +67,8 @@ def shorten(text: str, limit: int) -> str:
     cut = limit - 1
     space = text.rfind(" ", cut // 2, cut + 1)
     if space > 0:
-        return _DANGLING.sub("", text[:space]) + "…"
+        dangling = _DANGLING.match(text[:space][::-1])
+        return text[: space - dangling.end() if dangling else space] + "…"
     while cut > 0 and _continues(text, cut):
         cut -= 1
     return text[:cut] + "…"
@@ -80,11 +85,22 @@ def glued(text: str) -> str:
 
 def wrap(text: str, width: int = WIDTH) -> str:
     """The text in lines of at most `width` columns; a longer word (a link) keeps its own line."""
-    return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
+    text, lines = " ".join(_BLANK.split(text)).strip(" "), []
+    while len(text) > width:
+        end = text.rfind(" ", 0, width + 1)
+        if end < 0:
+            end = text.find(" ")
+        if end < 0:
+            break
+        lines.append(text[:end])
+        text = text[end + 1 :]
+    return "\n".join([*lines, text])
 
 
 def web_url(url: str) -> str:
     """The URL if it is http or https and leads somewhere, else an empty string."""
+    if _USUAL.fullmatch(url) and len(url) <= LONGEST_URL:
+        return url
     if len(url) > LONGEST_URL or url != one_line(url) or set(' "<>') & set(url):
         return ""
     try:

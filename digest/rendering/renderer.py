@@ -11,26 +11,20 @@ import hashlib
 import json
 import logging
 import re
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import lxml.html
 from premailer import Premailer
 
-from digest import locales
+from digest import locales, message
 from digest.errors import TemplateError
 from digest.locales import Language
-from digest.models import Frequency, Part, Site, Slot, Subscriber
-from digest.rendering import words
-from digest.rendering.card import Entry, View, summary, title, view
-from digest.rendering.prose import glued, one_line, plain, shorten, web_url, wrap
+from digest.models import Part, Site, Slot, Subscriber
+from digest.rendering.card import Entry, View, view
+from digest.rendering.personal import personal_words
 from digest.rendering.templating import Templates
-
-LONGEST_SUBJECT = 78  # characters before encoding: RFC 5322 2.1.1
-LONGEST_PREHEADER = 140  # what the widest inbox list shows
 
 
 class Renderer:
@@ -78,9 +72,11 @@ class Renderer:
                 self._templates.render(f"email/{kind}/body.html", language=language)
             )
             html = lxml.html.tostring(root, encoding="unicode", doctype="<!DOCTYPE html>")
+            head = message.head(self._site)
             self._skeletons[kind, language.tag] = Part(
-                hash=self._hash(kind, repr(self._site), language=language),
+                hash=self._hash(kind, repr(self._site), head.decode(), language=language),
                 kind="skeleton",
+                head=head,
                 html=_folded(html).encode(),
                 text=self._templates.render(f"email/{kind}/body.txt", language=language).encode(),
             )
@@ -103,44 +99,16 @@ class Renderer:
         subscriber follows. The subject is the best paper's title: nobody gets a paper twice, so
         no two mails to one person share it, and no mail program threads them together.
         """
-        language = locales.language(subscriber.locale)
-        titles = [plain(title(entry)) for entry in entries]
-        weekly = slot.schedule.frequency is Frequency.WEEKLY
-        since = subscriber.confirmed_at or subscriber.created_at
-        facts = _facts(entries, slot=slot, candidates=candidates, topics=len(topics))
-        return {
-            "locale": language.tag,
-            "subject": self._subject(titles, language=language),
-            "preheader": _preheader(entries[0], titles),
-            "date_line": wrap(glued(words.date_line(slot.date, topics, language=language))),
-            "lead": wrap(glued(words.lead(facts, language=language))),
-            "also": (
-                language.gettext("Also this week") if weekly else language.gettext("Also today")
-            ),
-            "why": wrap(
-                glued(
-                    words.subscription(
-                        slot.schedule,
-                        since.astimezone(ZoneInfo(slot.schedule.zone)).date(),
-                        language=language,
-                    )
-                )
-            ),
-            "unsubscribe_url": _link(unsubscribe_url),
-            "preferences_url": _link(preferences_url),
-        }
-
-    def _subject(self, titles: Sequence[str], *, language: Language) -> str:
-        subject = one_line(
-            self._templates.render(
-                "email/digest/subject.txt",
-                language=language,
-                title=titles[0],
-                more=len(titles) - 1,
-                limit=LONGEST_SUBJECT,
-            )
+        return personal_words(
+            self._templates,
+            entries,
+            subscriber=subscriber,
+            slot=slot,
+            candidates=candidates,
+            topics=topics,
+            unsubscribe_url=unsubscribe_url,
+            preferences_url=preferences_url,
         )
-        return shorten(subject, LONGEST_SUBJECT)
 
     def _card_html(self, views: Sequence[tuple[str, View]], *, language: Language) -> list[str]:
         rows = [
@@ -185,41 +153,6 @@ class Renderer:
 
 def _name(entry: Entry) -> str:
     return "email/digest/card" if entry.card else "email/digest/line"
-
-
-def _facts(entries: Sequence[Entry], *, slot: Slot, candidates: int, topics: int) -> words.Facts:
-    votes = sorted((entry.paper.signals.get("upvotes", 0) for entry in entries), reverse=True)
-    matched = Counter(
-        str(name)
-        for entry in entries
-        for reason in entry.reasons
-        if reason.kind == "topic"
-        for name in reason.args
-    )
-    topic, topic_count = min(matched.items(), key=lambda item: (-item[1], item[0]), default=("", 0))
-    return words.Facts(
-        count=len(entries),
-        candidates=candidates,
-        day=slot.date,
-        weekly=slot.schedule.frequency is Frequency.WEEKLY,
-        votes=votes[0],
-        next_votes=votes[1] if len(votes) > 1 else 0,
-        topic=topic,
-        topic_count=topic_count,
-        topics=topics,
-    )
-
-
-def _preheader(best: Entry, titles: Sequence[str]) -> str:
-    """What an inbox shows beside the subject: the next titles, or what the only paper says."""
-    text = " · ".join(titles[1:4]) if len(titles) > 1 else plain(summary(best))
-    return shorten(text, LONGEST_PREHEADER)
-
-
-def _link(url: str) -> str:
-    if not web_url(url):
-        raise ValueError("a link of the mail is no http or https URL")
-    return url
 
 
 def _folded(html: str) -> str:

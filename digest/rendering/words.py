@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
 
 from digest.locales import Language
 from digest.models import Frequency, Reason, Schedule
@@ -255,6 +256,7 @@ _PHRASES: dict[str, Callable[..., str]] = {
 }
 
 
+@lru_cache(maxsize=4096)
 def _name(name: str) -> str:
     """A name of a topic, source or person, on one line and not endless."""
     return shorten(one_line(name), 60)
@@ -266,7 +268,13 @@ def _weekday(number: int, *, language: Language) -> str:
 
 def _spelled(count: int, *, language: Language) -> str:
     """A number as a word up to twelve, in figures beyond."""
-    names = (
+    names = _numerals(language)
+    return names[count - 1] if 1 <= count <= len(names) else language.number(count)
+
+
+@lru_cache(maxsize=64)
+def _numerals(language: Language) -> Sequence[str]:
+    return (
         language.gettext("one"),
         language.gettext("two"),
         language.gettext("three"),
@@ -280,4 +288,3 @@ def _spelled(count: int, *, language: Language) -> str:
         language.gettext("eleven"),
         language.gettext("twelve"),
     )
-    return names[count - 1] if 1 <= count <= len(names) else language.number(count)

@@ -17,6 +17,9 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from digest.models import Frequency
 from digest.settings import checks
+from digest.settings.relays import LimitsSetting, RelaySetting
+from digest.settings.relays import provider_limits as read_provider_limits
+from digest.settings.relays import relays as read_relays
 
 PREFIX = "DIGEST_"
 ARXIV_WAIT = 3.0  # seconds between two requests: the terms of use of arXiv's API
@@ -32,6 +35,7 @@ GROUPS = {
     "hour": "A new subscriber's digest",
     "cards": "Ranking and selection",
     "collect_cron": "Time and patience",
+    "late_after_minutes": "Operations",
 }
 
 # What docs/settings.md says where the default is worked out.
@@ -70,8 +74,14 @@ def _strong_keys(keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
     return keys
 
 
+def _web_hook(url: SecretStr) -> SecretStr:
+    checks.web_page(url.get_secret_value())
+    return url
+
+
 def _sender(given: Mapping[str, Any]) -> str:
-    captured = not given["smtp_host"] and checks.local(urlsplit(given["base_url"]).hostname)
+    named = given["smtp_host"] or given["relays"]
+    captured = not named and checks.local(urlsplit(given["base_url"]).hostname)
     return "digest@localhost" if captured else ""
 
 
@@ -153,7 +163,10 @@ class Settings(BaseSettings):
         SecretStr(""), description="The password for the mail server's login."
     )
     smtp_timeout: float = Field(
-        60.0, gt=0, le=600, description="Seconds to wait for the mail server's answer to a command."
+        300.0,
+        gt=0,
+        le=600,
+        description="Seconds to wait for the mail server's answer to a command (RFC 5321: 300).",
     )
     smtp_final_timeout: float = Field(
         600.0,
@@ -163,6 +176,23 @@ class Settings(BaseSettings):
     )
     smtp_connections: int = Field(
         4, ge=1, le=512, description="How many connections to the mail server are used at once."
+    )
+    relays: Annotated[tuple[RelaySetting, ...], BeforeValidator(read_relays)] = Field(
+        (),
+        description="Several mail servers instead of the one above, as URLs:"
+        " `smtp[s]://user:password@host:port?priority=1&connections=20&messages=100&rate=50&daily=9000`;"
+        " the lowest priority that can be used is, equal ones share the work.",
+    )
+    provider_limits: Annotated[
+        tuple[tuple[str, LimitsSetting], ...], BeforeValidator(read_provider_limits)
+    ] = Field(
+        (),
+        description="Limits for receiving providers over each mail server:"
+        " `gmail.com:rate=20,daily=50000 *:connections=5`; `*` is for all others.",
+    )
+    mx_lookups: bool = Field(
+        True,
+        description="Ask the DNS which provider receives a domain's mail, so that limits hold.",
     )
 
     site_name: Text = Field(
@@ -292,8 +322,59 @@ class Settings(BaseSettings):
     catch_up_hours: int = Field(
         12, ge=1, le=24, description="How late, in hours, a digest is still sent after an outage."
     )
+    drain_seconds: int = Field(
+        660,
+        ge=1,
+        le=3600,
+        description="Seconds that mail under way may take to end when the service is stopped.",
+    )
+    unknown: Literal["keep", "resend"] = Field(
+        "keep",
+        description="What becomes of mail that may or may not have arrived: kept as unknown, or"
+        " sent again.",
+    )
+    breaker_window: int = Field(
+        50,
+        ge=10,
+        le=1000,
+        description="How many of the last recipients are looked at for one kind of refusal.",
+    )
+    breaker_share: float = Field(
+        0.3,
+        gt=0,
+        le=1,
+        description="The share of them refused in one way above which sending there is stopped.",
+    )
     retention_days: int = Field(
         90, ge=1, description="Days for which attempts and what the sources said are kept."
+    )
+
+    late_after_minutes: int = Field(
+        60,
+        ge=5,
+        le=1440,
+        description="Minutes after which digests that are due and not out are told of as late.",
+    )
+    alert_webhook: Annotated[SecretStr, AfterValidator(_web_hook)] = Field(
+        SecretStr(""), description="Where alerts are posted to, as JSON."
+    )
+    alert_mail: Address = Field("", description="Who gets a mail for each alert.")
+    metrics_token: SecretStr = Field(
+        SecretStr(""),
+        description="The bearer token for `/metrics` and `/status.json`; when unset, only this"
+        " machine sees them.",
+    )
+    probe_port: int = Field(
+        0,
+        ge=0,
+        le=65535,
+        description="The port at which the scheduler and workers say how they are; 0 is none.",
+    )
+    digest_retention_days: int = Field(
+        400,
+        ge=90,
+        description="Days after which an old digest can no longer be shown; which papers it held"
+        " is never forgotten.",
     )
 
     @classmethod
@@ -320,12 +401,19 @@ class Settings(BaseSettings):
     @property
     def local(self) -> bool:
         """Local mode: no mail server, and only this machine sees the pages."""
-        return not self.smtp_host and self.local_base
+        return not self.has_relay and self.local_base
+
+    @property
+    def has_relay(self) -> bool:
+        """Whether a mail server is named."""
+        return bool(self.smtp_host or self.relays)
 
 
 def _contradictions(given: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
     """Settings that are fine alone and wrong together: (their names, the first to mend; why)."""
-    if not given.smtp_host and not given.local_base:
+    if given.smtp_host and given.relays:
+        yield ("relays", "smtp_host"), "name the mail servers in one of the two"
+    if not given.has_relay and not given.local_base:
         yield (
             ("smtp_host", "base_url"),
             (
@@ -338,7 +426,7 @@ def _contradictions(given: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
             ("web_host", "smtp_host", "base_url"),
             f"without {PREFIX}SMTP_HOST the page shows all mail, so it listens on 127.0.0.1 only",
         )
-    if not given.sender_address and not given.local and given.smtp_host:
+    if not given.sender_address and not given.local and given.has_relay:
         yield ("sender_address", "smtp_host", "base_url"), "write the address that mail comes from"
     if given.smtp_password.get_secret_value() and not given.smtp_user:
         yield (("smtp_user", "smtp_password"), "a password is set: name the user too")
@@ -372,6 +460,11 @@ def _contradictions(given: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
                 f"a paper can be chosen for {given.longest_window_days} days, so what is"
                 f" known of it must be kept longer: write {given.longest_window_days + 1} or more"
             ),
+        )
+    if given.digest_retention_days < given.retention_days:
+        yield (
+            ("digest_retention_days", "retention_days"),
+            f"a digest is kept as long as its attempts: write {given.retention_days} or more",
         )
     if given.smtp_final_timeout < given.smtp_timeout:
         yield (

@@ -22,7 +22,7 @@ from digest.settings.model import DERIVED, GROUPS, PREFIX, Settings
 
 MASK = "******"
 ENVIRONMENT = "environment"
-_SECRET = frozenset({"secret_key", "smtp_password"})
+_SECRET = frozenset({"secret_key", "smtp_password", "relays", "alert_webhook", "metrics_token"})
 _URL_PASSWORD = re.compile(r"(://[^:/\s]*:)\S*@")
 _NAMES = {f"{PREFIX}{field.upper()}": field for field in Settings.model_fields}
 _FILE_NAMES = {f"{name}_FILE": name for name in _NAMES}
@@ -214,6 +214,10 @@ def _shown(field: str, value: object) -> str:
         return WEEKDAYS[int(str(value))]
     if field == "feeds" and isinstance(value, tuple):
         return mask_url(" ".join(f"{slug}={url}" for slug, url in value))
+    if field == "provider_limits" and isinstance(value, tuple):
+        return " ".join(f"{provider}:{limits}" for provider, limits in value)
+    if field == "relays" and isinstance(value, tuple):
+        return " ".join(map(str, value))
     if isinstance(value, tuple):
         return ",".join(_shown("", part) for part in value)
     if isinstance(value, SecretStr):

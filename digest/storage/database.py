@@ -4,15 +4,37 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import (
+    JSON,
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Engine,
+    Result,
+    Subquery,
+    Table,
+    Text,
+    cast,
+    create_engine,
+    event,
+    func,
+    make_url,
+    select,
+    text,
+    type_coerce,
+)
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.types import TypeEngine
 
+from digest import schema
 from digest.errors import Busy, SettingsError
 
 # SQLite's locks and its WAL's shared memory do not work over a network (sqlite.org/wal.html).
@@ -132,10 +154,83 @@ def _busy(name: str) -> Busy:
     return Busy(f"Another process is at it ({name}). It holds the lock until it ends; try again.")
 
 
-def insert_ignoring(connection: Connection, table: Any) -> Any:
-    """INSERT ... ON CONFLICT DO NOTHING: a unique key's refusal is an answer, not an error."""
-    if connection.dialect.name == "postgresql":
-        from sqlalchemy.dialects.postgresql import insert  # noqa: PLC0415
+def insert_into(dialect: str, table: Table) -> Any:
+    """INSERT with the ON CONFLICT of both databases, which SQLAlchemy has once for each."""
+    if dialect == "postgresql":
+        from sqlalchemy.dialects.postgresql import insert  # noqa: PLC0415 - may be absent
     else:
         from sqlalchemy.dialects.sqlite import insert  # type: ignore[assignment] # noqa: PLC0415
-    return insert(table).on_conflict_do_nothing()
+    return insert(table)
+
+
+def insert_ignoring(connection: Connection, table: Table) -> Any:
+    """INSERT ... ON CONFLICT DO NOTHING: a unique key's refusal is an answer, not an error."""
+    return insert_into(connection.dialect.name, table).on_conflict_do_nothing()
+
+
+def clock(connection: Connection) -> datetime:
+    """The database's own clock: one clock for all machines (to the millisecond on SQLite)."""
+    if connection.dialect.name == "postgresql":
+        found: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
+        return found.astimezone(UTC)
+    now = connection.exec_driver_sql("SELECT strftime('%Y-%m-%d %H:%M:%f', 'now')").scalar_one()
+    return datetime.fromisoformat(now).replace(tzinfo=UTC)
+
+
+def given(dialect: str, rows: BindParameter[str], **columns: TypeEngine[Any]) -> Subquery:
+    """Rows that a statement brings along, `packed` into one parameter, as a table to join.
+
+    One statement for many rows: a hundred small ones would cost a hundred turns of the
+    interpreter's lock, each of which may take milliseconds while another thread is busy.
+    """
+    if dialect == "postgresql":
+        values = func.json_array_elements(cast(rows, JSON)).table_valued("value", name="given_rows")
+        words = [values.c.value.op("->>")(place) for place in range(len(columns))]
+        fields: list[ColumnElement[Any]] = [
+            cast(word + "+00" if isinstance(type_, schema.Instant) else word, type_)
+            for word, type_ in zip(words, columns.values(), strict=True)
+        ]
+    else:
+        values = func.json_each(rows).table_valued("value", name="given_rows")
+        fields = [
+            type_coerce(func.json_extract(values.c.value, text(f"'$[{place}]'")), type_)
+            for place, type_ in enumerate(columns.values())
+        ]
+    named = [field.label(name) for field, name in zip(fields, columns, strict=True)]
+    return select(*named).subquery("given")
+
+
+def packed(rows: Iterable[Sequence[Any]]) -> str:
+    """The parameter for `given`: rows of what JSON knows, and instants."""
+    return json.dumps([list(row) for row in rows], default=_stored)
+
+
+def _stored(value: Any) -> str:
+    """An instant in UTC, as SQLite keeps it."""
+    if not isinstance(value, datetime):
+        raise TypeError(f"{value!r} cannot be packed")
+    return value.astimezone(UTC).isoformat(" ", "microseconds")[:26]
+
+
+def listed(dialect: str, *columns: ColumnElement[Any]) -> ColumnElement[str]:
+    """All rows of a statement in one value, to be `unpacked`: a list of lists, or of values.
+
+    For each row that is fetched SQLite's driver lets go of the interpreter's lock; see `given`.
+    """
+    if dialect == "postgresql":
+        array, whole = func.json_build_array, func.json_agg
+    else:
+        array, whole = func.json_array, func.json_group_array
+    return type_coerce(whole(array(*columns) if len(columns) > 1 else columns[0]), Text)
+
+
+def unpacked(result: Result[Any]) -> list[Any]:
+    """The rows of a statement whose only value is `listed`."""
+    found = result.scalar_one()
+    return (json.loads(found) if isinstance(found, str) else found) or []
+
+
+def instant(text: str) -> datetime:
+    """An instant as it stands in what was `listed`."""
+    found = datetime.fromisoformat(text)
+    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)

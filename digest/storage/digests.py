@@ -1,109 +1,161 @@
-"""Frozen digests: storing the choice before the first attempt, and what somebody already had."""
+"""Frozen digests: storing the choice before the first attempt, and what became of the slots."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import date, datetime, timedelta
+from functools import cache
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, RowMapping, and_, cast, func, insert, or_, select
+from sqlalchemy import (
+    Connection,
+    Executable,
+    RowMapping,
+    and_,
+    bindparam,
+    case,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    true,
+)
 
 from digest import schema
-from digest.models import Choice, Item, Part, Reason, Slot, State, Subscriber
-from digest.storage.database import insert_ignoring
+from digest.models import Item, Part, Reason, Slot, State, Subscriber
+from digest.storage.database import given, insert_ignoring, insert_into, packed
 
-# A paper counts as had while its delivery is, or may be, on its way (invariant 5).
-_HAD = (State.SENT, State.UNKNOWN, State.PLANNED, State.CLAIMED, State.SENDING, State.DEFERRED)
+_NOW = bindparam("now", type_=schema.Instant())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Past:
-    """What a subscriber's digests hold so far."""
+class Frozen:
+    """A digest as it is stored: to be sent, or with the reason why there is nothing to send."""
 
-    paper_ids: frozenset[int] = frozenset()
-    last_planned_at: datetime | None = None  # of the last digest that was, or may be, sent
+    subscriber: Subscriber
+    slot: Slot
+    provider: str
+    give_up_at: datetime
+    window_start: datetime | None = None
+    paper_ids: Sequence[int] = ()
+    items: Sequence[str] = ()  # of each paper what `item_row` makes: many digests hold the same
+    reason: str = ""
+    skeleton: str | None = None
+    personal: Mapping[str, Any] = field(default_factory=dict)
 
 
 def add_parts(connection: Connection, parts: Iterable[Part], *, now: datetime) -> None:
     """Store parts that are not there yet."""
-    rows = [{**asdict(part), "created_at": now} for part in parts]
+    # In order, so that two who store the same ones never wait for each other.
+    rows = [
+        {**asdict(part), "created_at": now} for part in sorted(parts, key=lambda part: part.hash)
+    ]
     if rows:
         connection.execute(insert_ignoring(connection, schema.part), rows)
 
 
 def freeze(
-    connection: Connection,
-    subscriber: Subscriber,
-    slot: Slot,
-    *,
-    choice: Choice,
-    parts: Sequence[str],
-    skeleton: str | None,
-    personal: Mapping[str, Any],
-    provider: str,
-    window_start: datetime | None,
-    give_up_at: datetime,
-    now: datetime,
-) -> bool:
-    """Store the digest of a slot and its delivery; False when the slot has its row already.
+    connection: Connection, digests: Sequence[Frozen], *, now: datetime
+) -> set[tuple[int, date]]:
+    """Store digests and their deliveries; of which subscribers and slots.
 
-    `parts` are the cards' hashes, one for each item. A choice with a reason is `skipped`.
+    A slot that has its row already keeps it, and is not among them.
     """
-    items = [
-        {**_item_row(item), "part": part} for item, part in zip(choice.items, parts, strict=True)
-    ]
-    digests = schema.digest
-    row = connection.execute(
-        insert_ignoring(connection, digests)
-        .values(
-            subscriber_id=subscriber.id,
-            slot=slot.date,
-            due_at=slot.due_at,
-            zone=slot.schedule.zone,
-            hour=slot.schedule.hour,
-            frequency=slot.schedule.frequency,
-            planned_at=now,
-            window_start=window_start,
-            paper_ids=[item.paper_id for item in choice.items],
-            items=items,
-            reason=choice.reason,
-            skeleton=skeleton,
-            personal=dict(personal),
+    dialect = connection.dialect.name
+    rows = packed(
+        (
+            one.subscriber.id,
+            one.slot.date.isoformat(),
+            one.slot.due_at,
+            one.slot.schedule.zone,
+            one.slot.schedule.hour,
+            one.slot.schedule.frequency,
+            one.window_start,
+            json.dumps(one.paper_ids),
+            f"[{','.join(one.items)}]",
+            one.reason,
+            one.skeleton,
+            json.dumps(one.personal),
         )
-        .returning(digests.c.id)
-    ).first()
-    if row is None:
-        return False
-    connection.execute(
-        insert(schema.delivery).values(
-            digest_id=row.id,
-            subscriber_id=subscriber.id,
-            priority=1,
-            address=subscriber.address,
-            provider=provider,
-            state=State.SKIPPED if choice.reason else State.PLANNED,
-            reason=choice.reason,
-            due_at=slot.due_at,
-            next_attempt_at=slot.due_at,
-            give_up_at=give_up_at,
-            attempts=0,
-            claim=0,
-            text="",
-            ended_at=now if choice.reason else None,
-        )
+        for one in digests
     )
-    return True
-
-
-def _item_row(item: Item) -> dict[str, Any]:
-    return {
-        "paper_id": item.paper_id,
-        "score": round(item.score, 6),
-        "card": item.card,
-        "reasons": [[reason.kind, *reason.args] for reason in item.reasons],
+    stored = {
+        (subscriber_id, slot): digest_id
+        for digest_id, subscriber_id, slot in connection.execute(
+            _insert_digests(dialect), {"rows": rows, "now": now}
+        )
     }
+    deliveries = packed(
+        (
+            digest_id,
+            one.subscriber.id,
+            one.subscriber.address,
+            one.provider,
+            State.SKIPPED if one.reason else State.PLANNED,
+            one.reason,
+            one.slot.due_at,
+            one.give_up_at,
+        )
+        for one in digests
+        if (digest_id := stored.get((one.subscriber.id, one.slot.date)))
+    )
+    connection.execute(_insert_deliveries(dialect), {"rows": deliveries, "now": now})
+    return set(stored)
+
+
+@cache
+def _insert_digests(dialect: str) -> Executable:
+    table = schema.digest
+    names = (
+        *("subscriber_id", "slot", "due_at", "zone", "hour", "frequency", "window_start"),
+        *("paper_ids", "items", "reason", "skeleton", "personal"),
+    )
+    rows = given(dialect, bindparam("rows"), **{name: table.c[name].type for name in names})
+    statement: Executable = (
+        insert_into(dialect, table)
+        .from_select(
+            [*names, "planned_at"],
+            # Without a WHERE SQLite would take the ON of the conflict for a join's.
+            select(rows, _NOW).where(true()),
+        )
+        .on_conflict_do_nothing()
+        .returning(table.c.id, table.c.subscriber_id, table.c.slot)
+    )
+    return statement
+
+
+@cache
+def _insert_deliveries(dialect: str) -> Executable:
+    table = schema.delivery
+    names = (
+        *("digest_id", "subscriber_id", "address", "provider", "state", "reason", "due_at"),
+        "give_up_at",
+    )
+    rows = given(dialect, bindparam("rows"), **{name: table.c[name].type for name in names})
+    more = {
+        "next_attempt_at": rows.c.due_at,
+        "ended_at": case((rows.c.reason != "", _NOW)),
+        **{name: literal(0) for name in ("attempts", "losses", "crashes", "claim")},
+        "priority": literal(1),
+        "text": literal(""),
+    }
+    return insert(table).from_select([*names, *more], select(rows, *more.values()))
+
+
+def item_row(item: Item, part: str) -> str:
+    """A chosen paper as the stored digest names it, with its card's hash; JSON."""
+    return json.dumps(
+        {
+            "paper_id": item.paper_id,
+            "score": round(item.score, 6),
+            "card": item.card,
+            "reasons": [[reason.kind, *reason.args] for reason in item.reasons],
+            "part": part,
+        }
+    )
 
 
 def items_of(rows: Sequence[Mapping[str, Any]]) -> tuple[Item, ...]:
@@ -117,59 +169,6 @@ def items_of(rows: Sequence[Mapping[str, Any]]) -> tuple[Item, ...]:
         )
         for row in rows
     )
-
-
-def pasts(
-    connection: Connection, subscriber_ids: Sequence[int], *, since: datetime
-) -> dict[int, Past]:
-    """What each one's digests due since then hold."""
-    digests, deliveries = schema.digest, schema.delivery
-    had: dict[int, set[int]] = {subscriber_id: set() for subscriber_id in subscriber_ids}
-    last: dict[int, datetime] = {}
-    for subscriber_id, planned_at, paper_ids in connection.execute(
-        select(digests.c.subscriber_id, digests.c.planned_at, digests.c.paper_ids)
-        .join(deliveries, deliveries.c.digest_id == digests.c.id)
-        .where(
-            digests.c.subscriber_id.in_(subscriber_ids),
-            digests.c.due_at >= since,
-            deliveries.c.state.in_(_HAD),
-        )
-        .order_by(digests.c.due_at)
-    ):
-        last[subscriber_id] = planned_at
-        had[subscriber_id].update(paper_ids)
-    return {
-        subscriber_id: Past(paper_ids=frozenset(papers), last_planned_at=last.get(subscriber_id))
-        for subscriber_id, papers in had.items()
-    }
-
-
-def had_before(
-    connection: Connection,
-    subscriber_ids: Sequence[int],
-    paper_ids: Collection[int],
-    *,
-    before: datetime,
-) -> dict[int, set[int]]:
-    """Which of these papers are in digests due before then, for each who had any."""
-    digests, deliveries = schema.digest, schema.delivery
-    sqlite = connection.dialect.name == "sqlite"
-    unpack = func.json_each if sqlite else func.jsonb_array_elements_text
-    listed = unpack(digests.c.paper_ids).table_valued("value", joins_implicitly=True)
-    paper_id = cast(listed.c.value, BigInteger)
-    had: dict[int, set[int]] = defaultdict(set)
-    for subscriber_id, found in connection.execute(
-        select(digests.c.subscriber_id, paper_id)
-        .join(deliveries, deliveries.c.digest_id == digests.c.id)
-        .where(
-            digests.c.subscriber_id.in_(subscriber_ids),
-            digests.c.due_at < before,
-            deliveries.c.state.in_(_HAD),
-            paper_id.in_(paper_ids),
-        )
-    ):
-        had[subscriber_id].add(found)
-    return had
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,11 +211,11 @@ def content(connection: Connection, delivery_id: int) -> Content:
 def _parts(connection: Connection, hashes: Iterable[str]) -> dict[str, Part]:
     table = schema.part
     rows = connection.execute(
-        select(table.c.hash, table.c.kind, table.c.html, table.c.text).where(
+        select(table.c.hash, table.c.kind, table.c.head, table.c.html, table.c.text).where(
             table.c.hash.in_(sorted(hashes))
         )
     )
-    return {row["hash"]: Part(**row) for row in rows.mappings()}
+    return {row["hash"]: Part(**{**row, "head": row["head"] or b""}) for row in rows.mappings()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

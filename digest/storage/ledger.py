@@ -1,35 +1,46 @@
 """The ledger: every delivery's state, and the only statements that move it.
 
 planned -> claimed -> sending -> sent | deferred | failed | unknown | skipped. Each move names the
-worker and the claim, so that one who lost a row changes nothing.
+worker and the claim, so that one who lost a row changes nothing. All statements take many rows at
+once: one transaction carries the results of many connections and the next attempts of each.
 """
 
 from __future__ import annotations
 
-import os
-import socket
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from functools import cache
 
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
     Connection,
+    Executable,
+    Float,
+    Integer,
+    String,
     and_,
+    bindparam,
     case,
     exists,
-    insert,
-    literal,
+    func,
     or_,
     select,
+    text,
     true,
     update,
 )
 
 from digest import schema
 from digest.models import State, Status
+from digest.schema import Instant
+from digest.storage.database import given, insert_into, instant, listed, packed, unpacked
 
-_OPEN = (State.PLANNED, State.DEFERRED)
+OPEN = (State.PLANNED, State.DEFERRED)
+# In the words of the partial indexes, which parameters would not be recognised by.
+IS_OPEN = text("delivery.state IN ('planned', 'deferred')")
+IS_ACCOUNT_MAIL = text("delivery.priority = 0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,144 +49,158 @@ class Claim:
 
     delivery_id: int
     claim: int
-    worker_id: int
-    attempts: int
+    provider: str
+    priority: int  # 0 account mail, 1 digest
+    attempts: int  # spent so far
+    losses: int  # the server's trouble struck while it was in flight
     give_up_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beginning:
+    """A claimed row whose content is to leave next, and the way it takes."""
+
+    delivery_id: int
+    claim: int
+    route_id: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """How an attempt ended: the delivery's next state, and the server's words."""
 
+    delivery_id: int
+    claim: int
+    route_id: int
     state: State
+    started_at: datetime
     seconds: float
     reason: str = ""
     code: int | None = None
     enhanced: str | None = None
     text: str = ""
     spent: bool = True  # whether it counts against the delivery's attempts
+    lost: bool = False  # whether the server's trouble struck
+    tried: bool = True  # whether there is an attempt to remember
     next_attempt_at: datetime | None = None
 
 
-def start_worker(connection: Connection, *, now: datetime) -> int:
-    """Enter this process in the list of workers; its id."""
-    table = schema.worker
-    worker_id: int = connection.execute(
-        insert(table)
-        .values(host=socket.gethostname(), pid=os.getpid(), started_at=now, heartbeat_at=now)
-        .returning(table.c.id)
-    ).scalar_one()
-    return worker_id
-
-
-def stop_worker(connection: Connection, worker_id: int, *, now: datetime) -> None:
-    """Strike this process off the list and give back what it claimed."""
-    deliveries = schema.delivery
-    _give_back(connection, deliveries.c.worker_id == worker_id)
-    connection.execute(
-        update(schema.worker).where(schema.worker.c.id == worker_id).values(stopped_at=now)
-    )
-
-
-def recover(connection: Connection, *, now: datetime) -> int:
-    """Take over from workers that died; only the holder of the delivery lock may ask for it.
-
-    What they had claimed goes back; what they were sending is `unknown`, for nobody can tell
-    whether it arrived. Returns how many of the latter.
-    """
-    deliveries, attempts, workers = schema.delivery, schema.attempt, schema.worker
-    _give_back(connection, true())
-    lost = list(
-        connection.execute(
-            update(deliveries)
-            .where(deliveries.c.state == State.SENDING)
-            .values(
-                state=State.UNKNOWN,
-                reason="crash",
-                attempts=deliveries.c.attempts + 1,
-                ended_at=now,
-                worker_id=None,
-            )
-            .returning(deliveries.c.id)
-        ).scalars()
-    )
-    connection.execute(
-        update(attempts)
-        .where(attempts.c.delivery_id.in_(lost), attempts.c.outcome == State.SENDING)
-        .values(outcome=State.UNKNOWN, text="The process ended before the answer came.")
-    )
-    connection.execute(update(workers).where(workers.c.stopped_at.is_(None)).values(stopped_at=now))
-    return len(lost)
-
-
-def give_back(connection: Connection, held: Claim) -> None:
-    """Let another have a claimed row that this worker cannot send."""
-    _give_back(connection, _mine(held))
-
-
-def _give_back(connection: Connection, whose: ColumnElement[bool]) -> None:
-    table = schema.delivery
-    connection.execute(
-        update(table)
-        .where(whose, table.c.state == State.CLAIMED)
-        .values(
-            state=case((table.c.attempts > 0, State.DEFERRED), else_=State.PLANNED),
-            worker_id=None,
+def claim(
+    connection: Connection, worker_id: int, quotas: Mapping[str, int], *, now: datetime
+) -> list[Claim]:
+    """Claim what is due: of each receiving provider at most its quota, the longest due first."""
+    ids: list[int] = []
+    for provider, quota in quotas.items():
+        chosen = _chosen(connection.dialect.name)
+        ids += unpacked(
+            connection.execute(chosen, {"provider": provider, "quota": quota, "now": now})
         )
+    return _take(connection, worker_id, ids)
+
+
+@cache
+def _chosen(dialect: str) -> Executable:
+    table = schema.delivery
+    chosen = (
+        select(table.c.id)
+        .where(table.c.provider == bindparam("provider"), _due())
+        .order_by(table.c.priority, table.c.next_attempt_at)
+        .limit(bindparam("quota"))
+        .with_for_update(skip_locked=True)
+        .subquery()
     )
+    return select(listed(dialect, chosen.c.id))
 
 
-def _mine(held: Claim) -> ColumnElement[bool]:
+def claim_account_mail(
+    connection: Connection, worker_id: int, *, now: datetime, limit: int, stopped: Collection[str]
+) -> list[Claim]:
+    """Claim account mail that is due, but for the providers that are stopped."""
+    table = schema.delivery
+    ids = connection.execute(
+        select(table.c.id)
+        .where(IS_ACCOUNT_MAIL, _due(), table.c.provider.not_in(stopped))
+        .order_by(table.c.next_attempt_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True),
+        {"now": now},
+    )
+    return _take(connection, worker_id, list(ids.scalars()))
+
+
+def _due() -> ColumnElement[bool]:
     table = schema.delivery
     return and_(
-        table.c.id == held.delivery_id,
-        table.c.state == State.CLAIMED,
-        table.c.claim == held.claim,
-        table.c.worker_id == held.worker_id,
+        IS_OPEN, table.c.next_attempt_at <= bindparam("now"), table.c.give_up_at > bindparam("now")
+    )
+
+
+def _take(connection: Connection, worker_id: int, ids: Sequence[int]) -> list[Claim]:
+    if not ids:
+        return []
+    dialect, rows = connection.dialect.name, packed([one] for one in ids)
+    connection.execute(_taken(dialect), {"rows": rows, "worker": worker_id})
+    return [
+        Claim(
+            delivery_id=delivery_id,
+            claim=number,
+            provider=provider,
+            priority=priority,
+            attempts=attempts,
+            losses=losses,
+            give_up_at=instant(give_up_at),
+        )
+        for delivery_id, number, provider, priority, attempts, losses, give_up_at in unpacked(
+            connection.execute(_claims(dialect), {"rows": rows, "worker": worker_id})
+        )
+    ]
+
+
+@cache
+def _taken(dialect: str) -> Executable:
+    table = schema.delivery
+    rows = given(dialect, bindparam("rows"), id=BigInteger())
+    return (
+        update(table)
+        .where(table.c.id == rows.c.id, IS_OPEN)
+        .values(state=State.CLAIMED, claim=table.c.claim + 1, worker_id=bindparam("worker"))
+    )
+
+
+@cache
+def _claims(dialect: str) -> Executable:
+    table = schema.delivery
+    rows = given(dialect, bindparam("rows"), id=BigInteger())
+    fields = ("id", "claim", "provider", "priority", "attempts", "losses", "give_up_at")
+    return (
+        select(listed(dialect, *(table.c[name] for name in fields)))
+        .select_from(rows)
+        .join(table, table.c.id == rows.c.id)
+        .where(table.c.state == State.CLAIMED, table.c.worker_id == bindparam("worker"))
     )
 
 
 def is_due(connection: Connection, *, now: datetime) -> bool:
-    """Whether there is anything to claim."""
-    return bool(connection.execute(select(exists().where(_due(now)))).scalar_one())
-
-
-def _due(now: datetime) -> ColumnElement[bool]:
+    """Whether there is anything to claim, or to end because its time is over."""
     table = schema.delivery
-    return and_(table.c.state.in_(_OPEN), table.c.next_attempt_at <= now, table.c.give_up_at > now)
+    late = or_(table.c.next_attempt_at <= now, table.c.give_up_at <= now)
+    return bool(connection.execute(select(exists().where(IS_OPEN, late))).scalar_one())
 
 
-def claim(
-    connection: Connection, worker_id: int, *, now: datetime, limit: int, account: bool = False
-) -> list[Claim]:
-    """Claim what is due, account mail first (or alone), then the longest due."""
+def due_providers(connection: Connection) -> list[str]:
+    """The receiving providers that have open rows, due or not: a skip through the index."""
     table = schema.delivery
-    lowest = 0 if account else 1
-    # Read once, as a table of its own: PostgreSQL may run a subquery with LIMIT several times.
-    chosen = (
-        select(table.c.id)
-        .where(_due(now), table.c.priority <= lowest)
-        .order_by(table.c.priority, table.c.next_attempt_at, table.c.id)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-        .cte("chosen")
+    first = select(func.min(table.c.provider).label("provider")).where(IS_OPEN)
+    found = first.cte("found", recursive=True)
+    later = (
+        select(func.min(table.c.provider))
+        .where(IS_OPEN, table.c.provider > found.c.provider)
+        .scalar_subquery()
     )
-    rows = connection.execute(
-        update(table)
-        .where(table.c.id.in_(select(chosen.c.id)))
-        .values(state=State.CLAIMED, claim=table.c.claim + 1, worker_id=worker_id)
-        .returning(table.c.id, table.c.claim, table.c.attempts, table.c.give_up_at)
+    found = found.union_all(select(later).where(found.c.provider.is_not(None)))
+    return list(
+        connection.execute(select(found.c.provider).where(found.c.provider.is_not(None))).scalars()
     )
-    return [
-        Claim(
-            delivery_id=row.id,
-            claim=row.claim,
-            worker_id=worker_id,
-            attempts=row.attempts,
-            give_up_at=row.give_up_at,
-        )
-        for row in rows
-    ]
 
 
 def expire(connection: Connection, *, now: datetime) -> int:
@@ -184,7 +209,7 @@ def expire(connection: Connection, *, now: datetime) -> int:
     tried = table.c.attempts > 0
     return connection.execute(
         update(table)
-        .where(table.c.state.in_(_OPEN), table.c.give_up_at <= now)
+        .where(IS_OPEN, table.c.give_up_at <= now)
         .values(
             state=case((tried, State.FAILED), else_=State.SKIPPED),
             reason=case((tried, "gave up"), else_="superseded"),
@@ -193,69 +218,89 @@ def expire(connection: Connection, *, now: datetime) -> int:
     ).rowcount
 
 
-def begin(connection: Connection, held: Claim, *, relay: str, now: datetime) -> State | None:
-    """Move claimed to sending, if its subscriber may still be written to, and note the attempt.
+def resend_unknown(connection: Connection, *, before: datetime, now: datetime) -> int:
+    """Let unknown rows that ended before then be tried again, with the same Message-ID."""
+    table = schema.delivery
+    return connection.execute(
+        update(table)
+        .where(table.c.state == State.UNKNOWN, table.c.ended_at <= before, table.c.give_up_at > now)
+        .values(state=State.DEFERRED, reason="resend", next_attempt_at=now, ended_at=None)
+    ).rowcount
+
+
+def begin(
+    connection: Connection, worker_id: int, beginnings: Sequence[Beginning], *, now: datetime
+) -> set[int]:
+    """Move claimed rows to sending, if their subscribers may still be written to; which moved.
 
     The right to be left alone is read in the statement that makes the move, the last write before
-    the content leaves (invariant 8). A row that may not go becomes `skipped` with the reason.
-    Returns the row's state, None when it is no longer this worker's.
+    the content leaves (invariant 8). What may not go becomes `skipped` with the reason.
     """
+    if not beginnings:
+        return set()
+    moved = connection.execute(
+        _begun(connection.dialect.name),
+        {
+            "rows": packed((one.delivery_id, one.claim, one.route_id) for one in beginnings),
+            "worker": worker_id,
+            "now": now,
+        },
+    ).rowcount
+    wanted = {one.delivery_id: one for one in beginnings}
+    if moved == len(wanted):
+        return set(wanted)
+    begun = _standing(
+        connection, {(one.delivery_id, one.claim): State.SENDING for one in beginnings}
+    )
+    for delivery_id in wanted.keys() - begun:
+        _skip(connection, worker_id, wanted[delivery_id], now=now)
+    return begun
+
+
+@cache
+def _begun(dialect: str) -> Executable:
     table, people, barred = schema.delivery, schema.subscriber, schema.suppression
+    rows = given(dialect, bindparam("rows"), id=BigInteger(), claim=Integer(), route=BigInteger())
     welcome = exists().where(
         people.c.id == table.c.subscriber_id,
         people.c.status == Status.ACTIVE,
         people.c.address == table.c.address,
-        or_(people.c.paused_until.is_(None), people.c.paused_until <= now),
+        or_(people.c.paused_until.is_(None), people.c.paused_until <= bindparam("now")),
         ~exists().where(barred.c.address_hash == people.c.address_hash),
     )
-    # Account mail answers what the person asked for; unsubscribing does not bar it.
-    moved = connection.execute(
+    return (
         update(table)
-        .where(_mine(held), or_(table.c.digest_id.is_(None), welcome))
-        .values(state=State.SENDING)
-    ).rowcount
-    if not moved:
-        reason = _why_not(connection, held, now=now)
-        if reason is None:
-            return None
-        connection.execute(
-            update(table)
-            .where(_mine(held))
-            .values(state=State.SKIPPED, reason=reason, ended_at=now, worker_id=None)
+        .where(
+            table.c.id == rows.c.id,
+            table.c.claim == rows.c.claim,
+            table.c.state == State.CLAIMED,
+            table.c.worker_id == bindparam("worker"),
+            # Account mail answers what the person asked for; unsubscribing does not bar it.
+            or_(table.c.digest_id.is_(None), welcome),
         )
-        return State.SKIPPED
-    connection.execute(
-        insert(schema.attempt).values(
-            delivery_id=held.delivery_id,
-            claim=held.claim,
-            worker_id=held.worker_id,
-            started_at=now,
-            relay=relay,
-            outcome=State.SENDING,
-            text="",
-        )
+        .values(state=State.SENDING, started_at=bindparam("now"), route_id=rows.c.route)
     )
-    return State.SENDING
 
 
-def spoil(connection: Connection, held: Claim, *, now: datetime) -> None:
-    """End a claimed row whose message cannot be made; nothing was attempted."""
+def _standing(connection: Connection, wanted: Mapping[tuple[int, int], State]) -> set[int]:
+    """Which of these deliveries stand where they were to be moved, by (id, claim)."""
     table = schema.delivery
-    connection.execute(
-        update(table)
-        .where(_mine(held))
-        .values(
-            state=State.FAILED,
-            reason="poison",
-            text="The mail could not be put together; the log says why.",
-            ended_at=now,
-            worker_id=None,
+    found = connection.execute(
+        select(table.c.id, table.c.claim, table.c.state).where(
+            table.c.id.in_([delivery_id for delivery_id, _ in wanted])
         )
     )
+    return {row.id for row in found if wanted.get((row.id, row.claim)) == row.state}
 
 
-def _why_not(connection: Connection, held: Claim, *, now: datetime) -> str | None:
+def _skip(connection: Connection, worker_id: int, one: Beginning, *, now: datetime) -> None:
     table, people, barred = schema.delivery, schema.subscriber, schema.suppression
+    mine = and_(
+        table.c.id == one.delivery_id,
+        table.c.claim == one.claim,
+        table.c.state == State.CLAIMED,
+        table.c.worker_id == worker_id,
+    )
     row = connection.execute(
         select(
             people.c.status,
@@ -266,65 +311,142 @@ def _why_not(connection: Connection, held: Claim, *, now: datetime) -> str | Non
         .select_from(table)
         .outerjoin(people, people.c.id == table.c.subscriber_id)
         .outerjoin(barred, barred.c.address_hash == people.c.address_hash)
-        .where(_mine(held))
+        .where(mine)
     ).first()
-    if row is None:
-        return None
+    if row is None:  # no longer this worker's
+        return
     if row.status != Status.ACTIVE:
-        return str(row.status or Status.ERASED)
-    if not row.same_address:
-        return "address changed"
-    if row.paused_until is not None and row.paused_until > now:
-        return str(Status.PAUSED)
-    reason: str | None = row.reason
-    return reason
+        reason = str(row.status or Status.ERASED)
+    elif not row.same_address:
+        reason = "address changed"
+    elif row.paused_until is not None and row.paused_until > now:
+        reason = str(Status.PAUSED)
+    else:
+        reason = row.reason
+    connection.execute(
+        update(table)
+        .where(mine)
+        .values(state=State.SKIPPED, reason=reason, ended_at=now, worker_id=None)
+    )
 
 
-def finish(connection: Connection, held: Claim, result: Result, *, now: datetime) -> bool:
-    """Store how an attempt ended; False when the row is no longer this worker's.
+def finish(
+    connection: Connection, worker_id: int, results: Sequence[Result], *, now: datetime
+) -> set[int]:
+    """Store how attempts ended, each with its row of history; which deliveries moved.
 
-    A late answer wins: a row that was given up as `unknown` meanwhile is `sent` or `failed` after
+    A row may end from `claimed`: refused before its content was asked for, nothing had begun. A
+    late answer wins: a row that was given up as `unknown` meanwhile is `sent` or `failed` after
     all, as long as nobody claimed it again.
     """
-    table, attempts = schema.delivery, schema.attempt
-    ended = result.state not in _OPEN
-    under_way = and_(table.c.state == State.SENDING, table.c.worker_id == held.worker_id)
-    given_up = and_(
-        table.c.state == State.UNKNOWN, literal(result.state in (State.SENT, State.FAILED))
-    )
-    values: dict[str, Any] = {
-        "state": result.state,
-        "reason": result.reason,
-        # Given up, it was charged already.
-        "attempts": table.c.attempts + case((under_way, int(result.spent)), else_=0),
-        "code": result.code,
-        "enhanced": result.enhanced,
-        "text": result.text,
-        "worker_id": None,
-        "ended_at": now if ended else None,
-    }
-    if result.next_attempt_at is not None:
-        values["next_attempt_at"] = result.next_attempt_at
+    if not results:
+        return set()
     moved = connection.execute(
-        update(table)
-        .where(
-            table.c.id == held.delivery_id,
-            table.c.claim == held.claim,
-            or_(under_way, given_up),
-        )
-        .values(values)
+        _finished(connection.dialect.name),
+        {
+            "rows": packed(
+                (
+                    *(one.delivery_id, one.claim, one.state, one.reason, int(one.spent)),
+                    *(int(one.lost), one.code, one.enhanced),
+                    "" if one.state is State.SENT else one.text,
+                    one.next_attempt_at,
+                    None if one.state in OPEN else now,
+                )
+                for one in results
+            ),
+            "worker": worker_id,
+        },
     ).rowcount
-    if not moved:
-        return False
-    connection.execute(
-        update(attempts)
-        .where(attempts.c.delivery_id == held.delivery_id, attempts.c.claim == held.claim)
+    if moved == len(results):
+        found = {one.delivery_id for one in results}
+    else:
+        found = _standing(connection, {(one.delivery_id, one.claim): one.state for one in results})
+    tried = [one for one in results if one.tried and one.delivery_id in found]
+    _remember(connection, worker_id, tried)
+    return found
+
+
+@cache
+def _finished(dialect: str) -> Executable:
+    table = schema.delivery
+    rows = given(
+        dialect,
+        bindparam("rows"),
+        id=BigInteger(),
+        claim=Integer(),
+        state=String(),
+        reason=String(),
+        spent=Integer(),
+        lost=Integer(),
+        code=Integer(),
+        enhanced=String(),
+        text=String(),
+        next_attempt_at=Instant(),
+        ended_at=Instant(),
+    )
+    held = and_(
+        table.c.state.in_((State.CLAIMED, State.SENDING)), table.c.worker_id == bindparam("worker")
+    )
+    given_up = and_(table.c.state == State.UNKNOWN, rows.c.state.in_((State.SENT, State.FAILED)))
+    return (
+        update(table)
+        .where(table.c.id == rows.c.id, table.c.claim == rows.c.claim, or_(held, given_up))
         .values(
-            seconds=result.seconds,
-            outcome=result.state,
-            code=result.code,
-            enhanced=result.enhanced,
-            text=result.text,
+            state=rows.c.state,
+            reason=rows.c.reason,
+            # Given up, it was charged already.
+            attempts=table.c.attempts
+            + case((table.c.state == State.UNKNOWN, 0), else_=rows.c.spent),
+            losses=table.c.losses + rows.c.lost,
+            code=rows.c.code,
+            enhanced=rows.c.enhanced,
+            text=rows.c.text,
+            next_attempt_at=func.coalesce(rows.c.next_attempt_at, table.c.next_attempt_at),
+            ended_at=rows.c.ended_at,
+            worker_id=None,
         )
     )
-    return True
+
+
+def _remember(connection: Connection, worker_id: int, results: Sequence[Result]) -> None:
+    if results:
+        connection.execute(
+            _remembered(connection.dialect.name),
+            {
+                "rows": packed(
+                    (
+                        *(one.delivery_id, one.claim, one.route_id, one.started_at, one.seconds),
+                        *(one.state, one.code, one.enhanced, one.text),
+                    )
+                    for one in results
+                ),
+                "worker": worker_id,
+            },
+        )
+
+
+@cache
+def _remembered(dialect: str) -> Executable:
+    table = schema.attempt
+    rows = given(
+        dialect,
+        bindparam("rows"),
+        delivery_id=BigInteger(),
+        claim=Integer(),
+        route_id=BigInteger(),
+        started_at=Instant(),
+        seconds=Float(),
+        outcome=String(),
+        code=Integer(),
+        enhanced=String(),
+        text=String(),
+    )
+    # "WHERE true" keeps SQLite from reading ON CONFLICT as the condition of a join.
+    chosen = select(*rows.c, bindparam("worker", type_=BigInteger())).where(true())
+    statement = insert_into(dialect, table).from_select([*rows.c.keys(), "worker_id"], chosen)
+    late = statement.excluded
+    found: Executable = statement.on_conflict_do_update(
+        index_elements=["delivery_id", "claim"],
+        set_={name: late[name] for name in ("seconds", "outcome", "code", "enhanced", "text")},
+    )
+    return found

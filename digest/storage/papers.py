@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -249,6 +249,18 @@ def same_works(connection: Connection) -> dict[int, frozenset[int]]:
         for member in joined:
             groups[member] = joined
     return {member: frozenset(group) for member, group in groups.items()}
+
+
+def first_seen(connection: Connection, paper_ids: Collection[int]) -> dict[int, datetime]:
+    """When each of these papers was stored first."""
+    table = schema.paper
+    found: dict[int, datetime] = {}
+    for part in parts(sorted(paper_ids)):
+        rows = connection.execute(
+            select(table.c.id, table.c.first_seen_at).where(table.c.id.in_(part))
+        )
+        found.update((row.id, row.first_seen_at) for row in rows)
+    return found
 
 
 def signals(

@@ -1,4 +1,4 @@
-"""What each execution of a stage did, for people to look at; and forgetting what is old."""
+"""What each execution of a stage did, for people to look at."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, exists, func, insert, select, update
+from sqlalchemy import Connection, func, insert, select
 
 from digest import schema
 
@@ -45,30 +45,3 @@ def last_collected_at(connection: Connection) -> datetime | None:
         select(func.max(schema.source_run.c.started_at))
     ).scalar_one()
     return found
-
-
-def forget(connection: Connection, *, before: datetime) -> dict[str, int]:
-    """Delete attempts, reads, runs and sources' raw words from before; how many of each.
-
-    Digests stay: they are the history that keeps a paper from reaching somebody twice.
-    """
-    counts = {}
-    for name, table, column in (
-        ("attempts", schema.attempt, schema.attempt.c.started_at),
-        ("reads", schema.source_run, schema.source_run.c.started_at),
-        ("runs", schema.run, schema.run.c.started_at),
-    ):
-        counts[name] = connection.execute(delete(table).where(column < before)).rowcount
-    workers, deliveries, attempts = schema.worker, schema.delivery, schema.attempt
-    counts["workers"] = connection.execute(
-        delete(workers).where(
-            workers.c.stopped_at < before,
-            ~exists().where(deliveries.c.worker_id == workers.c.id),
-            ~exists().where(attempts.c.worker_id == workers.c.id),
-        )
-    ).rowcount
-    records = schema.record
-    counts["raw records"] = connection.execute(
-        update(records).where(records.c.changed_at < before, records.c.raw != "").values(raw="")
-    ).rowcount
-    return counts

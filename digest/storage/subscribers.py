@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
+from functools import cache
 from typing import Any
 
 from sqlalchemy import (
     Connection,
-    RowMapping,
-    bindparam,
+    Executable,
+    Row,
     delete,
-    func,
     insert,
     or_,
     select,
@@ -25,9 +25,14 @@ from digest import schema
 from digest.cadence import known_zone, next_slot
 from digest.errors import NotFound
 from digest.models import Frequency, Newcomer, Schedule, Status, Subscriber, Wishes
+from digest.storage import schedules
+from digest.storage.batches import listed, listing
 from digest.storage.database import insert_ignoring
+from digest.storage.schedules import INSTANT
 
-_INSTANT = timedelta(seconds=1)  # a slot at the very instant at which a schedule begins is due
+_COLUMNS = [
+    schema.subscriber.c[name] for name in Subscriber.__dataclass_fields__ if name != "topics"
+]
 
 
 class Answer(StrEnum):
@@ -109,7 +114,7 @@ def _schedule_for(wishes: Wishes, since: datetime) -> Schedule:
 
 
 def _row(new: Newcomer, *, now: datetime, since: datetime) -> dict[str, Any]:
-    first = next_slot([_schedule_for(new.wishes, since)], after=since - _INSTANT)
+    first = next_slot([_schedule_for(new.wishes, since)], after=since - INSTANT)
     return {
         **asdict(new.wishes),
         "address": new.address,
@@ -149,15 +154,25 @@ def follow(connection: Connection, wanted: Mapping[int, Collection[str]]) -> Non
         connection.execute(insert(table), follows)
 
 
-def unsubscribe(connection: Connection, subscriber_id: int, *, now: datetime, detail: str) -> bool:
-    """Stop writing to somebody, for good; False when that was so already, or nobody is there."""
+def unsubscribe(
+    connection: Connection,
+    subscriber_id: int,
+    *,
+    now: datetime,
+    detail: str,
+    status: Status = Status.UNSUBSCRIBED,
+) -> bool:
+    """Stop writing to somebody, for good; False when that was so already, or nobody is there.
+
+    `status` tells why: they left, they complained, or their address bounced.
+    """
     table = schema.subscriber
-    gone = (Status.UNSUBSCRIBED, Status.COMPLAINED, Status.ERASED)
+    gone = {Status.UNSUBSCRIBED, Status.COMPLAINED, Status.ERASED, status}
     row = (
         connection.execute(
             update(table)
             .where(table.c.id == subscriber_id, table.c.status.not_in(gone))
-            .values(status=Status.UNSUBSCRIBED)
+            .values(status=status)
             .returning(
                 table.c.address_hash,
                 table.c.zone,
@@ -176,7 +191,7 @@ def unsubscribe(connection: Connection, subscriber_id: int, *, now: datetime, de
     _schedule(connection, subscriber_id, wishes, active=False, since=now)
     connection.execute(
         insert_ignoring(connection, schema.suppression).values(
-            address_hash=row["address_hash"], reason=Status.UNSUBSCRIBED, detail=detail, since=now
+            address_hash=row["address_hash"], reason=status, detail=detail, since=now
         )
     )
     return True
@@ -209,78 +224,7 @@ def _schedule(
             active=active,
         )
     )
-    refresh_due(connection, planned_until(connection, [subscriber_id]))
-
-
-def refresh_due(connection: Connection, planned: Mapping[int, datetime]) -> int:
-    """Set the hint of when each is due next, their first slot after `planned`; how many changed."""
-    table = schema.subscriber
-    # Locked before their schedules are read: who changes their wishes meanwhile waits, or is seen.
-    hints = connection.execute(
-        select(table.c.id, table.c.next_due_at)
-        .where(table.c.id.in_(planned))
-        .order_by(table.c.id)
-        .with_for_update()
-    ).all()
-    found = histories(connection, list(planned))
-    wrong = []
-    for subscriber_id, hint in hints:
-        slot = next_slot(found.get(subscriber_id, []), after=planned[subscriber_id])
-        due_at = slot.due_at if slot else None
-        if due_at != hint:
-            wrong.append({"who": subscriber_id, "due_at": due_at})
-    if wrong:
-        connection.execute(
-            update(table)
-            .where(table.c.id == bindparam("who"))
-            .values(next_due_at=bindparam("due_at")),
-            wrong,
-        )
-    return len(wrong)
-
-
-def planned_until(connection: Connection, subscriber_ids: Sequence[int]) -> dict[int, datetime]:
-    """For each, the instant up to which every slot has its row."""
-    digests, schedules = schema.digest, schema.schedule
-    found = {
-        subscriber_id: first - _INSTANT
-        for subscriber_id, first in connection.execute(
-            select(schedules.c.subscriber_id, func.min(schedules.c.since))
-            .where(schedules.c.subscriber_id.in_(subscriber_ids))
-            .group_by(schedules.c.subscriber_id)
-        )
-    }
-    last = connection.execute(
-        select(digests.c.subscriber_id, func.max(digests.c.due_at))
-        .where(digests.c.subscriber_id.in_(subscriber_ids))
-        .group_by(digests.c.subscriber_id)
-    )
-    found.update((subscriber_id, due_at) for subscriber_id, due_at in last)
-    return found
-
-
-def histories(connection: Connection, subscriber_ids: Sequence[int]) -> dict[int, list[Schedule]]:
-    """Each one's schedules, oldest first."""
-    table = schema.schedule
-    found: dict[int, list[Schedule]] = defaultdict(list)
-    for row in connection.execute(
-        select(table)
-        .where(table.c.subscriber_id.in_(subscriber_ids))
-        .order_by(table.c.subscriber_id, table.c.since)
-    ).mappings():
-        found[row["subscriber_id"]].append(_schedule_of(row))
-    return found
-
-
-def _schedule_of(row: RowMapping) -> Schedule:
-    return Schedule(
-        since=row["since"],
-        zone=known_zone(row["zone"]),
-        hour=row["hour"],
-        frequency=Frequency(row["frequency"]),
-        weekday=row["weekday"],
-        active=row["active"],
-    )
+    schedules.refresh_due(connection, schedules.planned_until(connection, [subscriber_id]))
 
 
 # ------------------------------------------------------------------ reading
@@ -300,82 +244,68 @@ def find(connection: Connection, key: str) -> Subscriber | None:
     return None if row is None else get(connection, row.id)
 
 
-def select_by_id(connection: Connection, subscriber_ids: Sequence[int]) -> list[Subscriber]:
+def select_by_id(connection: Connection, subscriber_ids: Collection[int]) -> list[Subscriber]:
     """Those of the subscribers that there are, in order of id."""
-    table = schema.subscriber
-    rows = connection.execute(
-        select(table).where(table.c.id.in_(subscriber_ids)).order_by(table.c.id)
-    ).mappings()
-    return _with_topics(connection, list(rows))
+    rows = connection.execute(_by_id(connection.dialect.name), {"ids": listing(subscriber_ids)})
+    return _with_topics(connection, rows.all())
+
+
+@cache
+def _by_id(dialect: str) -> Executable:
+    people = listed(dialect)
+    return (
+        select(*_COLUMNS)
+        .join(people, people.c.id == schema.subscriber.c.id)
+        .order_by(schema.subscriber.c.id)
+    )
 
 
 def everyone(connection: Connection, *, batch: int = 1000) -> Iterator[Subscriber]:
     """All subscribers in order of id, read in batches."""
     table, last = schema.subscriber, 0
     while True:
-        rows = (
-            connection.execute(
-                select(table).where(table.c.id > last).order_by(table.c.id).limit(batch)
-            )
-            .mappings()
-            .all()
-        )
+        rows = connection.execute(
+            select(*_COLUMNS).where(table.c.id > last).order_by(table.c.id).limit(batch)
+        ).all()
         if not rows:
             return
         yield from _with_topics(connection, rows)
-        last = rows[-1]["id"]
+        last = rows[-1].id
 
 
-def due(connection: Connection, *, now: datetime, limit: int) -> list[int]:
-    """Those with a slot to plan, the longest due first."""
-    table = schema.subscriber
-    rows = connection.execute(
-        select(table.c.id)
-        .where(table.c.next_due_at <= now)
-        .order_by(table.c.next_due_at, table.c.id)
-        .limit(limit)
-    )
-    return list(rows.scalars())
-
-
-def active_ids(connection: Connection, *, after: int, limit: int) -> list[int]:
-    """The ids of active subscribers above `after`, in order."""
-    table = schema.subscriber
-    rows = connection.execute(
-        select(table.c.id)
-        .where(table.c.id > after, table.c.status == Status.ACTIVE)
-        .order_by(table.c.id)
-        .limit(limit)
-    )
-    return list(rows.scalars())
-
-
-def _with_topics(connection: Connection, rows: Sequence[RowMapping]) -> list[Subscriber]:
-    follows, topics = schema.follow, schema.topic
+def _with_topics(connection: Connection, rows: Sequence[Row[Any]]) -> list[Subscriber]:
     followed: dict[int, list[str]] = defaultdict(list)
-    for subscriber_id, slug in connection.execute(
-        select(follows.c.subscriber_id, topics.c.slug)
-        .join(topics, topics.c.id == follows.c.topic_id)
-        .where(follows.c.subscriber_id.in_([row["id"] for row in rows]))
-        .order_by(topics.c.slug)
-    ):
+    follows = connection.execute(
+        _followed(connection.dialect.name), {"ids": listing(row.id for row in rows)}
+    )
+    for subscriber_id, slug in follows:
         followed[subscriber_id].append(slug)
-    return [_subscriber(row, followed[row["id"]]) for row in rows]
+    return [
+        Subscriber(
+            id=row.id,
+            address=row.address,
+            name=row.name,
+            zone=known_zone(row.zone),
+            hour=row.hour,
+            frequency=Frequency(row.frequency),
+            weekday=row.weekday,
+            max_papers=row.max_papers,
+            status=Status(row.status),
+            created_at=row.created_at,
+            confirmed_at=row.confirmed_at,
+            locale=row.locale,
+            topics=tuple(followed.get(row.id, ())),
+        )
+        for row in rows
+    ]
 
 
-def _subscriber(row: RowMapping, topics: Sequence[str]) -> Subscriber:
-    return Subscriber(
-        id=row["id"],
-        address=row["address"],
-        name=row["name"],
-        zone=known_zone(row["zone"]),
-        hour=row["hour"],
-        frequency=Frequency(row["frequency"]),
-        weekday=row["weekday"],
-        max_papers=row["max_papers"],
-        status=Status(row["status"]),
-        created_at=row["created_at"],
-        confirmed_at=row["confirmed_at"],
-        locale=row["locale"],
-        topics=tuple(topics),
+@cache
+def _followed(dialect: str) -> Executable:
+    follows, topics, people = schema.follow, schema.topic, listed(dialect)
+    return (
+        select(follows.c.subscriber_id, topics.c.slug)
+        .join(people, people.c.id == follows.c.subscriber_id)
+        .join(topics, topics.c.id == follows.c.topic_id)
+        .order_by(topics.c.slug)
     )

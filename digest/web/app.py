@@ -13,13 +13,15 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from digest.errors import TokenError, TokenExpired
 from digest.locales import language
 from digest.web import WebSite, links, mails, papers
 from digest.web.middleware import Edge, headers_for
+from digest.web.probe import Probe
+from digest.web.probe import routes as probes
 from digest.web.view import Asset, Web, load_assets, load_templates
 
 MAX_BODY = 16 * 1024  # bytes; no form of ours is longer
@@ -34,14 +36,14 @@ def create_app(
     secrets: Sequence[bytes],
     clock: Callable[[], datetime],
     inbox: Path | None,
-    unsubscribe: Callable[[int], None],
-    ready: Callable[[], str | None],
+    unsubscribe: Callable[[int], object],
+    probe: Probe,
 ) -> Starlette:
     """The pages as an ASGI application. Raises TemplateError.
 
     `templates` holds `web/`; `secrets` are newest first; `inbox` is local mode's Maildir, else
-    None; `unsubscribe` takes a subscriber's id, known or not, any number of times; `ready` says
-    what is wrong, or None.
+    None; `unsubscribe` takes a subscriber's id, known or not, any number of times; `probe`
+    answers monitoring.
     """
     words = language(site.locale)
     web = Web(
@@ -51,7 +53,6 @@ def create_app(
         clock=clock,
         inbox=inbox,
         unsubscribe=unsubscribe,
-        ready=ready,
         language=words,
         environment=load_templates(templates / "web", language=words),
         assets=load_assets(templates / "web" / "static"),
@@ -65,8 +66,7 @@ def create_app(
         Route("/inbox/", partial(mails.listing, web)),
         Route("/inbox/{key}", partial(mails.message, web)),
         Route("/inbox/{key}/html", partial(mails.document, web)),
-        Route("/healthz", _alive),
-        Route("/readyz", partial(_ready, web)),
+        *probes(probe),
         *(Route(asset.path, partial(_asset, asset)) for asset in web.assets.values()),
     ]
     app = Starlette(
@@ -83,15 +83,6 @@ def create_app(
     )
     app.router.redirect_slashes = False  # it would redirect to whatever Host says
     return app
-
-
-def _alive(_request: Request) -> Response:
-    return PlainTextResponse("ok")
-
-
-def _ready(web: Web, _request: Request) -> Response:
-    problem = web.ready()
-    return PlainTextResponse(problem or "ok", 503 if problem else 200)
 
 
 def _asset(asset: Asset, _request: Request) -> Response:

@@ -1,13 +1,24 @@
-"""The pages for these services: names what the application needs."""
+"""The pages and the probes for these services: names what the applications need."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+
 from starlette.applications import Starlette
 
+from digest.pipeline.readiness import tables
+from digest.pipeline.reporting import summary
 from digest.services import Services
-from digest.storage import migrating
 from digest.web import WebSite
 from digest.web.app import create_app
+from digest.web.exposition import Seldom, page
+from digest.web.probe import Probe, probe_app
+from digest.web.server import WebServer, listen
+
+DAY = timedelta(days=1)
+WEEK = timedelta(days=7)  # as `digest status` counts
 
 
 def build(services: Services) -> Starlette:
@@ -30,5 +41,37 @@ def build(services: Services) -> Starlette:
         clock=services.clock,
         inbox=services.inbox,
         unsubscribe=services.unsubscribe,
-        ready=lambda: migrating.check(services.engine),
+        probe=_probe(services, lambda: tables(services.engine), house=True),
+    )
+
+
+@contextmanager
+def probing(
+    services: Services, problems: Callable[[], Sequence[str]], *, house: bool
+) -> Iterator[None]:
+    """Answer monitoring at DIGEST_PROBE_PORT while the block runs; without a port do nothing.
+
+    The process is ready when its database is and `problems` gives none. `house` puts what the
+    database knows on the metrics page: one process of all is enough for that.
+    """
+    settings = services.settings
+    if not settings.probe_port:
+        yield
+        return
+
+    def ready() -> list[str]:
+        return [*tables(services.engine), *problems()]
+
+    listener = listen(settings.web_host, settings.probe_port)
+    with WebServer(probe_app(_probe(services, ready, house=house)), listener):
+        yield
+
+
+def _probe(services: Services, ready: Callable[[], Sequence[str]], *, house: bool) -> Probe:
+    week = Seldom(lambda: summary(services.report(WEEK)))
+    return Probe(
+        ready=ready,
+        status=week,
+        metrics=page((lambda: services.report(DAY)) if house else None),
+        token=services.settings.metrics_token.get_secret_value(),
     )

@@ -21,7 +21,9 @@ PROTECTIVE = {
     "X-Content-Type-Options": "nosniff",
 }
 PRIVATE = {"Cache-Control": "no-store", "X-Robots-Tag": "noindex"}
-PRIVATE_PATH = re.compile(r"/(u|settings|inbox)(/|$)")
+PRIVATE_PATH = re.compile(r"/(u|settings|inbox|status\.json|metrics)(/|$)")
+# Machines ask for these every few seconds: at the usual level they would be most of the log.
+POLLED = ("/healthz", "/readyz", "/status.json", "/metrics")
 # What follows these names is a token; elsewhere, whatever is long enough to be one.
 SECRET = re.compile(r"(?<=^/u/).+|(?<=^/settings/).+|[A-Za-z0-9_-]{32,}", re.DOTALL)
 
@@ -63,7 +65,8 @@ class Edge:
             await self._app(scope, receive, send_with_headers)
         finally:
             path, spent = redacted(scope["path"]), (time.perf_counter() - began) * 1000
-            log.info(
+            log.log(
+                logging.DEBUG if path in POLLED else logging.INFO,
                 "%s %s %d in %.0f ms",
                 scope["method"],
                 path,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import mimetypes
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -21,8 +20,7 @@ from digest.inbox import keys
 from digest.locales import Language
 from digest.tokens import Purpose, verify
 from digest.web import WebSite
-
-LOCAL_HOST = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?", re.IGNORECASE)
+from digest.web.origin import from_here
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +41,7 @@ class Web:
     secrets: Sequence[bytes]
     clock: Callable[[], datetime]
     inbox: Path | None  # local mode's Maildir
-    unsubscribe: Callable[[int], None]
-    ready: Callable[[], str | None]
+    unsubscribe: Callable[[int], object]
     language: Language
     environment: Environment
     assets: Mapping[str, Asset]
@@ -64,18 +61,8 @@ class Web:
         return HTMLResponse(content, status)
 
     def inbox_of(self, request: Request) -> Path | None:
-        """The local inbox, for a request that was made on this machine; None for all others.
-
-        A page elsewhere can make a browser here ask for it under a name of its own (DNS
-        rebinding), and a proxy can carry it outside: the first shows in Host, the second in what
-        proxies add.
-        """
-        hosts = request.headers.getlist("host")
-        forwarded = any(
-            name == "forwarded" or name.startswith("x-forwarded-") for name in request.headers
-        )
-        here = len(hosts) == 1 and LOCAL_HOST.fullmatch(hosts[0]) is not None
-        return self.inbox if here and not forwarded else None
+        """The local inbox, for a request that was made on this machine; None for all others."""
+        return self.inbox if from_here(request) else None
 
     def subject(self, request: Request, purpose: Purpose) -> int:
         """Whom the token in the path is about. Raises TokenError."""

@@ -1,0 +1,124 @@
+"""Planning: ranking, choosing and freezing for thousands of readers out of a thousand papers.
+
+What is needed once, whoever reads (matching the topics, rendering the cards), is in the figure;
+beside it stands what a further reader costs.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
+from pathlib import Path
+from statistics import median
+
+from benchmarks import processes
+from benchmarks.databases import ABSENT, KINDS, databases, drop, settle, work
+from benchmarks.measuring import Row, clock, interleave
+from benchmarks.population import PAPERS, house, populate
+from benchmarks.processes import apart
+
+BAR = 200e-6  # seconds of CPU a subscriber
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """A run's figures: CPU in seconds, memory in bytes."""
+
+    seconds: float
+    planner: float
+    database: float
+    peak: int
+
+
+@contextmanager
+def prepare(folder: Path, url: str) -> Iterator[Callable[[], int]]:
+    """Plan all that is due; yields how many digests."""
+    with house(folder, url) as services:
+        yield lambda: services.plan_due().digests
+
+
+def run(
+    *,
+    people: int = 20_000,
+    few: int = 2_000,
+    rounds: int = 3,
+    kinds: Sequence[str] = KINDS,
+    papers: int = PAPERS,
+) -> list[Row]:
+    """For each kind of database, `people` and `few` readers, all due."""
+    with tempfile.TemporaryDirectory() as name, databases(Path(name), kinds) as creates:
+        folder, numbers = Path(name), count(1)
+        for kind, create in creates.items():
+            for size in (few, people):
+                url = create(f"ready_{size}", "")
+                with house(folder / f"{kind}_{size}", url) as services:
+                    populate(services, people=size, papers=papers)
+                settle(url)
+
+        def plan(kind: str, size: int) -> Planned:
+            name = f"round_{next(numbers)}"
+            url = creates[kind](name, f"ready_{size}")
+            server = work(url).server
+            try:
+                with apart(prepare, folder / name, url) as planner:
+                    watched = [planner.pid] if server is None else [planner.pid, server]
+                    before = [processes.cpu(pid) for pid in watched]
+                    planner.start()
+                    digests, seconds = planner.wait()
+                    used = [processes.cpu(pid) - b for pid, b in zip(watched, before, strict=True)]
+                    peak = planner.peak
+            finally:
+                drop(url)
+            if digests != size:
+                raise RuntimeError(f"{size} digests were to be planned, not {digests}.")
+            return Planned(seconds=seconds, planner=used[0], database=sum(used[1:]), peak=peak)
+
+        ways = {
+            f"{kind} {size}": partial(plan, kind, size)
+            for kind in creates
+            for size in (few, people)
+        }
+        took = interleave(rounds, ways)
+    return [
+        _row(
+            kind,
+            took[f"{kind} {few}"],
+            took[f"{kind} {people}"],
+            few=few,
+            people=people,
+            papers=papers,
+        )
+        if kind in creates
+        else Row(what=kind, note=ABSENT)
+        for kind in kinds
+    ]
+
+
+def _row(
+    kind: str,
+    small: Sequence[Planned],
+    large: Sequence[Planned],
+    *,
+    few: int,
+    people: int,
+    papers: int,
+) -> Row:
+    cpu = median(one.planner for one in large)
+    further = (cpu - median(one.planner for one in small)) / (people - few)
+    database = median(one.database for one in large)
+    return Row(
+        what=f"{people} readers, {papers} papers, {kind}",
+        figures={
+            "CPU a reader": clock(cpu / people),
+            "bar": f"<= {BAR * 1e6:g} us",
+            "of a further one": clock(further),
+            "database's": clock(database / people) if database else "",
+            "whole": clock(median(one.seconds for one in large)),
+            "memory": f"{max(one.peak for one in large) / 1e6:.0f} MB",
+        },
+        missed=cpu / people > BAR,
+    )

@@ -1,0 +1,74 @@
+"""Mail servers to measure against: ours, and one in C where it and a compiler are at hand."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from benchmarks import surroundings
+from benchmarks.surroundings import ROOT, await_port, free_port
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sink:
+    """A mail server in a process of its own, on this machine."""
+
+    name: str
+    port: int
+    pid: int
+    orders: IO[str] | None = None
+    answers: IO[str] | None = None
+
+    def count(self) -> int:
+        """How many mails it took; only ours tells."""
+        assert self.orders is not None
+        assert self.answers is not None
+        print("count", file=self.orders, flush=True)
+        return int(self.answers.readline())
+
+
+@contextmanager
+def plain_sink(*, delay: float = 0, folder: Path | None = None) -> Iterator[Sink]:
+    """Ours: holds answers back for `delay` milliseconds; keeps the mails in `folder`, if given."""
+    command = [sys.executable, "-m", "benchmarks.sink", "--delay", str(delay)]
+    if folder is not None:
+        command += ["--folder", str(folder)]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        yield Sink(
+            name="asyncio",
+            port=int(process.stdout.readline()),
+            pid=process.pid,
+            orders=process.stdin,
+            answers=process.stdout,
+        )
+        process.stdin.close()  # it ends with its input
+
+
+@contextmanager
+def fast_sink(folder: Path) -> Iterator[Sink]:
+    """The one in C, compiled into `folder`; ours where it cannot be had."""
+    source = surroundings.SHARED / "tools" / "fastsink.c"
+    compiler = shutil.which("cc")
+    if compiler is None or not source.is_file():
+        with plain_sink() as sink:
+            yield sink
+        return
+    program = folder / "fastsink"
+    subprocess.run([compiler, "-O2", "-w", "-o", program, source], check=True)
+    port = free_port()
+    with subprocess.Popen([program, str(port)]) as process:
+        try:
+            await_port(port)
+            yield Sink(name="fastsink", port=port, pid=process.pid)
+        finally:
+            process.terminate()

@@ -1,0 +1,506 @@
+"""A worker's side of the ledger: each method is one transaction, and says what it leaves true.
+
+All are called from one thread of the worker, except `beat`, which keeps its lease from another.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from math import ceil
+from pathlib import Path
+from typing import Protocol
+
+from sqlalchemy import Connection, Engine
+
+from digest.delivery import Server
+from digest.errors import LeaseLost
+from digest.models import Limits, State
+from digest.storage import breaker, house, ledger, routes, runs, workers
+from digest.storage.breaker import Caution, kind_of
+from digest.storage.database import exclusive, reading, writing
+from digest.storage.house import HighWater
+from digest.storage.ledger import Beginning, Claim, Result
+from digest.storage.routes import Breaker, Route
+
+log = logging.getLogger(__name__)
+
+BEAT = 3.0  # seconds between two heartbeats
+LEASE = timedelta(seconds=15)  # without one for so long a worker is taken for dead
+_LOOK = 1.0  # seconds between two looks for receiving providers that have open rows
+_FEW = 8  # rows of one provider that are worth a statement
+_ALL = 1_000_000  # no limit
+# RFC 3463 3.2: no such mailbox, no such system, bad syntax, moved; null MX (RFC 7505).
+BAD_ADDRESS = {"5.1.1", "5.1.2", "5.1.3", "5.1.6", "5.1.10"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relay:
+    """A mail server, when it is used, and the most that it takes."""
+
+    server: Server
+    priority: int = 0  # the lowest that can be used is; equal ones share the work
+    limits: Limits = field(default_factory=Limits)
+    providers: Mapping[str, Limits] = field(default_factory=dict)  # "*" for all that have none
+
+    @property
+    def name(self) -> str:
+        return self.server.name
+
+    def limits_of(self, provider: str) -> Limits:
+        """The limits on the way to a receiving provider."""
+        return self.providers.get(provider) or self.providers.get("*") or Limits()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What is done about refusals and lost answers."""
+
+    retry: Sequence[timedelta]  # waits between attempts; the last one repeats
+    caution: Caution = field(default_factory=Caution)
+    resend_unknown: timedelta | None = None  # after so long; None keeps them
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """A claimed row and the way it is to take."""
+
+    claim: Claim
+    route_id: int
+    draws: tuple[int, ...] = ()  # the routes of which an allowance is needed before content leaves
+    alone: bool = False  # tries a way that was stopped
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimed:
+    """What was claimed; `more` tells that a limit keeps others waiting."""
+
+    orders: Sequence[Order] = ()
+    more: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchanged:
+    """What one exchange left true."""
+
+    begun: Collection[int]  # deliveries whose content may leave
+    moved: Collection[int]  # deliveries whose results were stored
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """A worker's place among all that deliver."""
+
+    rank: int = 0
+    workers: int = 1
+
+    def share(self, total: int) -> int:
+        """This worker's part of a limit that holds for all together; may be 0."""
+        return (total + self.workers - 1 - self.rank) // self.workers
+
+
+class Books(Protocol):
+    """What a sending loop needs of the ledger, here or in the one process that writes it."""
+
+    def is_needed(self) -> bool:
+        """Whether there is anything to do; only reads."""
+
+    def enter(self) -> None:
+        """Come on the list of workers, and settle what those who died left behind."""
+
+    def beat(self) -> Standing:
+        """Keep the lease; LeaseLost when it was taken away."""
+
+    def claim(self, relay: str, room: int, held: Mapping[str, int], standing: Standing) -> Claimed:
+        """Claim up to `room` rows for a relay; `held` counts those of each provider at hand."""
+
+    def exchange(
+        self, results: Sequence[Result], beginnings: Sequence[Beginning], returned: Collection[int]
+    ) -> Exchanged:
+        """Store results, begin the next attempts, give back claims: one commit for all."""
+
+    def draw(self, wanted: Mapping[int, int]) -> dict[int, int]:
+        """Draw allowances for routes: {route: how many are wanted} to {route: how many may go}."""
+
+    def refund(self, unspent: Mapping[int, int]) -> None:
+        """Give allowances back that expired."""
+
+    def leave(self, states: Mapping[State, int], problem: str) -> None:
+        """Give back all claims, go off the list, and note what was done."""
+
+
+class LocalBooks:
+    """The books of a worker that writes the ledger itself."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        relays: Sequence[Relay],
+        policy: Policy,
+        *,
+        clock: Callable[[], datetime],
+        locks: Path | None = None,
+        data_dir: Path | None = None,
+        family: set[int] | None = None,
+    ) -> None:
+        self._engine, self._policy, self._clock = engine, policy, clock
+        # On SQLite one process delivers, and holds the lock; these are its own workers.
+        self._lock = locks if engine.dialect.name == "sqlite" else None
+        self._family = set() if family is None else family
+        self._held = ExitStack()
+        self._data_dir = data_dir
+        self._relays = {relay.name: relay for relay in relays}
+        self._worker_id = 0
+        self._ids: dict[str, dict[str, int]] = {}  # routes by relay and provider
+        self._ways: dict[int, tuple[str, str]] = {}  # relay and provider by route
+        self._special: dict[str, dict[str, Route]] = {}  # stopped or limited: relay, provider
+        self._probing: set[int] = set()
+        self._turns: deque[str] = deque()  # receiving providers that may have due rows
+        self._turns_until = 0.0
+
+    def is_needed(self) -> bool:
+        now = self._clock()
+        with reading(self._engine) as connection:
+            if ledger.is_due(connection, now=now):
+                return True
+            if connection.dialect.name == "postgresql":
+                return bool(workers.overdue(connection, lease=LEASE))
+            return bool(workers.alive(connection))
+
+    def enter(self) -> None:
+        if self._lock is not None:
+            self._held.enter_context(exclusive(self._engine, "deliver", self._lock))
+        if self._data_dir is not None:
+            house.refuse_if_behind(self._engine, self._data_dir)
+        self._entered_at = self._clock()
+        with writing(self._engine) as connection:
+            lost = self._tend(connection)
+            self._worker_id = workers.enter(connection)
+            self._family.add(self._worker_id)
+            for relay in self._relays:
+                whole = routes.find(connection, relay, [""])[""]
+                self._ids[relay] = {"": whole.id}
+                self._ways[whole.id] = (relay, "")
+            reached = house.rise(connection)
+        self._remember(reached)
+        self._turns.clear()
+        self._turns_until = 0.0
+        self._tell(lost)
+
+    def beat(self) -> Standing:
+        with writing(self._engine) as connection:
+            if not workers.beat(connection, self._worker_id):
+                raise LeaseLost("Another worker took this one for dead; it stops.")
+            lost = self._tend(connection)
+            alive = workers.alive(connection)
+            reached = house.rise(connection)
+        self._remember(reached)
+        self._tell(lost)
+        return Standing(rank=alive.index(self._worker_id), workers=len(alive))
+
+    def _remember(self, reached: HighWater) -> None:
+        if self._data_dir is not None:
+            house.remember(self._data_dir, reached)
+
+    def _tend(self, connection: Connection) -> int:
+        """Settle what nobody holds; how many rows became unknown."""
+        now = self._clock()
+        if connection.dialect.name == "postgresql":
+            dead = workers.overdue(connection, lease=LEASE)
+        else:
+            # Whoever delivers holds the lock: all others on the list are dead.
+            dead = [one for one in workers.alive(connection) if one not in self._family]
+        lost = workers.rescue(connection, dead, now=now)
+        ledger.expire(connection, now=now)
+        if self._policy.resend_unknown is not None:
+            ledger.resend_unknown(connection, before=now - self._policy.resend_unknown, now=now)
+        breaker.judge(connection, self._policy.caution, now=now)
+        return lost
+
+    def _tell(self, lost: int) -> None:
+        if lost:
+            log.error(
+                "%d deliveries are unknown: a process died while it sent them.",
+                lost,
+                extra={"action": "rescue", "unknown": lost},
+            )
+
+    def leave(self, states: Mapping[State, int], problem: str) -> None:
+        with writing(self._engine) as connection:
+            # What it did begin and has no answer to is as unknown as if it had died.
+            now = self._clock()
+            lost = workers.leave(connection, self._worker_id, now=now)
+            if states or problem:
+                runs.remember(
+                    connection,
+                    "deliver",
+                    started_at=self._entered_at,
+                    seconds=(now - self._entered_at).total_seconds(),
+                    counts={str(state): count for state, count in states.items()},
+                    error=problem,
+                )
+        self._family.discard(self._worker_id)
+        self._held.close()
+        self._tell(lost)
+
+    # -------------------------------------------------------------- claiming
+
+    def claim(self, relay: str, room: int, held: Mapping[str, int], standing: Standing) -> Claimed:
+        with writing(self._engine) as connection:
+            now = self._clock()
+            special = self._special[relay] = routes.special(connection, relay)
+            whole = special.get("")
+            if whole is not None and whole.state is not Breaker.CLOSED:
+                return self._probe_relay(connection, relay, whole, now=now)
+            room = min(room, self._room(relay, "", standing) - sum(held.values()))
+            stopped = [name for name, route in special.items() if route.state is not Breaker.CLOSED]
+            claims = ledger.claim_account_mail(
+                connection, self._worker_id, now=now, limit=max(room, 1), stopped=stopped
+            )
+            alone = [name for name in stopped if self._start_probe(connection, special[name], now)]
+            claims += ledger.claim(connection, self._worker_id, dict.fromkeys(alone, 1), now=now)
+            more = self._claim_in_turn(
+                connection,
+                relay,
+                claims,
+                room=room,
+                held=held,
+                standing=standing,
+                stopped=stopped,
+                now=now,
+            )
+            orders = self._orders(connection, relay, claims, alone=alone)
+        return Claimed(orders=orders, more=more)
+
+    def _claim_in_turn(
+        self,
+        connection: Connection,
+        relay: str,
+        claims: list[Claim],
+        *,
+        room: int,
+        held: Mapping[str, int],
+        standing: Standing,
+        stopped: Collection[str],
+        now: datetime,
+    ) -> bool:
+        """Claim of one receiving provider after another, so that a long list delays no short one.
+
+        Returns whether there may be more for another time.
+        """
+        if not self._turns and time.monotonic() >= self._turns_until:
+            self._turns.extend(ledger.due_providers(connection))
+            self._turns_until = time.monotonic() + _LOOK
+        left, more = len(self._turns), False
+        while left and (missing := room - len(claims)) > 0:
+            quotas: dict[str, int] = {}
+            share = max(_FEW, ceil(missing / left))
+            while left and sum(quotas.values()) < missing:
+                left -= 1
+                provider = self._turns.popleft()
+                if provider in stopped:
+                    continue
+                limit = self._room(relay, provider, standing)
+                quota = min(share, missing, limit - held.get(provider, 0))
+                if quota > 0:
+                    quotas[provider] = quota
+                elif limit:
+                    self._turns.append(provider)
+                    more = True
+            found = ledger.claim(connection, self._worker_id, quotas, now=now)
+            claims += found
+            filled = Counter(one.provider for one in found)
+            self._turns.extend(name for name, quota in quotas.items() if filled[name] == quota)
+        return more or bool(self._turns)
+
+    def _room(self, relay: str, provider: str, standing: Standing) -> int:
+        """How many rows of a way this worker may hold: what it can send in a second or so."""
+        limits, route = self._limits(relay, provider), self._special[relay].get(provider)
+        found = _ALL
+        slowed = route.rate if route is not None else None
+        rates = [one for one in (limits.rate, slowed) if one is not None]
+        if rates:
+            found = ceil(min(rates))
+        if limits.connections is not None:
+            found = min(found, 2 * max(1, standing.share(limits.connections)))
+        if limits.daily is not None and route is not None and route.day == self._clock().date():
+            found = min(found, max(0, limits.daily - route.drawn_today))
+        return found
+
+    def _limits(self, relay: str, provider: str) -> Limits:
+        found = self._relays[relay]
+        return found.limits_of(provider) if provider else found.limits
+
+    def _start_probe(self, connection: Connection, route: Route, now: datetime) -> bool:
+        due = route.probe_at is not None and route.probe_at <= now
+        return due and breaker.start_probe(connection, route, now=now)
+
+    def _probe_relay(
+        self, connection: Connection, relay: str, whole: Route, *, now: datetime
+    ) -> Claimed:
+        """One message for a relay that was stopped, when it is time for it."""
+        if not self._start_probe(connection, whole, now):
+            return Claimed()
+        claims = ledger.claim_account_mail(
+            connection, self._worker_id, now=now, limit=1, stopped=()
+        )
+        for provider in ledger.due_providers(connection):
+            if claims:
+                break
+            claims = ledger.claim(connection, self._worker_id, {provider: 1}, now=now)
+        orders = self._orders(connection, relay, claims, alone=[one.provider for one in claims])
+        self._probing.add(whole.id)
+        return Claimed(orders=orders)
+
+    def _orders(
+        self,
+        connection: Connection,
+        relay: str,
+        claims: Sequence[Claim],
+        *,
+        alone: Collection[str],
+    ) -> list[Order]:
+        special = self._special[relay]
+        unknown = {one.provider for one in claims} - self._ids[relay].keys()
+        if unknown:
+            for route in routes.find(connection, relay, unknown).values():
+                self._ids[relay][route.provider] = route.id
+                self._ways[route.id] = (relay, route.provider)
+        found = []
+        for one in claims:
+            route_id = self._ids[relay][one.provider]
+            if one.provider in alone:
+                self._probing.add(route_id)
+            limited = [
+                name
+                for name in ("", one.provider)
+                if _bounded(self._limits(relay, name))
+                or (name in special and special[name].rate is not None)
+            ]
+            found.append(
+                Order(
+                    claim=one,
+                    route_id=route_id,
+                    draws=tuple(self._ids[relay][name] for name in limited),
+                    alone=one.provider in alone,
+                )
+            )
+        return found
+
+    # -------------------------------------------------------------- sending
+
+    def draw(self, wanted: Mapping[int, int]) -> dict[int, int]:
+        with writing(self._engine) as connection:
+            return {
+                # In one order, so that two workers never wait for one another.
+                route_id: routes.draw(
+                    connection, route_id, self._limits(*self._ways[route_id]), wanted=count
+                )
+                for route_id, count in sorted(wanted.items())
+            }
+
+    def refund(self, unspent: Mapping[int, int]) -> None:
+        with writing(self._engine) as connection:
+            for route_id, count in sorted(unspent.items()):
+                routes.refund(connection, route_id, count)
+
+    def exchange(
+        self, results: Sequence[Result], beginnings: Sequence[Beginning], returned: Collection[int]
+    ) -> Exchanged:
+        with writing(self._engine) as connection:
+            now = self._clock()
+            refused = [one for one in results if _is_refusal(one)]
+            if refused:
+                results = self._absorbed(connection, results)
+            moved = ledger.finish(connection, self._worker_id, results, now=now)
+            stopped: list[Route] = []
+            if refused or self._probing:
+                counted = [one for one in results if one.delivery_id in moved]
+                stopped = self._learn(connection, counted, now=now)
+            begun = ledger.begin(connection, self._worker_id, beginnings, now=now)
+            if returned:
+                workers.give_back(connection, self._worker_id, returned)
+        for route in stopped:
+            log.error(
+                "%s is stopped: %s.",
+                " to ".join(filter(None, (route.relay, route.provider))),
+                route.reason,
+                extra={"action": "breaker", "relay": route.relay, "provider": route.provider},
+            )
+        return Exchanged(begun=begun, moved=moved)
+
+    def _absorbed(self, connection: Connection, results: Sequence[Result]) -> list[Result]:
+        """The results, but refusals of the kind that stopped a way charge nobody."""
+        relays = {self._ways[one.route_id][0] for one in results}
+        kinds: dict[int, set[str]] = defaultdict(set)
+        for relay in relays:
+            special = self._special[relay] = routes.special(connection, relay)
+            for provider, route_id in self._ids[relay].items():
+                for name in ("", provider):
+                    route = special.get(name)
+                    if route is not None and route.state is not Breaker.CLOSED:
+                        kinds[route_id].add(route.kind)
+        return [
+            replace(
+                one,
+                state=State.DEFERRED,
+                reason="breaker",
+                spent=False,
+                next_attempt_at=one.started_at,
+            )
+            if _is_refusal(one) and kind_of(one.code, one.enhanced) in kinds[one.route_id]
+            else one
+            for one in results
+        ]
+
+    def _learn(
+        self, connection: Connection, results: Sequence[Result], *, now: datetime
+    ) -> list[Route]:
+        """Draw the conclusions of refusals, and of the messages that tried a stopped way."""
+        caution, stopped = self._policy.caution, []
+        refused: dict[str, set[str]] = defaultdict(set)
+        bad, slowed = {}, set()
+        for one in results:
+            relay, provider = self._ways[one.route_id]
+            for route_id in (one.route_id, self._ids[relay][""]):
+                if route_id in self._probing:
+                    self._probing.discard(route_id)
+                    breaker.end_probe(
+                        connection,
+                        route_id,
+                        good=not one.lost and one.reason != "breaker",
+                        caution=caution,
+                        now=now,
+                    )
+            if not _is_refusal(one) or one.reason == "breaker":
+                continue
+            refused[relay].add(provider)
+            if one.state is State.FAILED and one.enhanced in BAD_ADDRESS:
+                bad[one.delivery_id] = (one.route_id, kind_of(one.code, one.enhanced))
+            if one.state is State.DEFERRED and not _of_the_mailbox(one):
+                slowed.add(one.route_id)
+        for route_id in sorted(slowed):
+            routes.slow(connection, route_id, self._limits(*self._ways[route_id]))
+        for relay, providers in refused.items():
+            stopped += breaker.watch(connection, relay, providers, caution, now=now)
+        breaker.note_bounces(connection, bad, now=now)
+        return stopped
+
+
+def _bounded(limits: Limits) -> bool:
+    return limits.rate is not None or limits.daily is not None
+
+
+def _is_refusal(result: Result) -> bool:
+    """The server said no to this recipient, for good or for now."""
+    return result.code is not None and not result.lost and result.state is not State.SENT
+
+
+def _of_the_mailbox(result: Result) -> bool:
+    """RFC 3463 3.2, 3.3: what is wrong with one mailbox says nothing about its provider."""
+    return (result.enhanced or "").split(".")[1:2] in (["1"], ["2"])

@@ -1,0 +1,600 @@
+"""Sending: many connections, each with one row under way, and one commit for all that wait.
+
+Each connection carries one message after another. While a content travels, the envelope of the
+next message goes with it; that one's content waits until the ledger has both the result of the
+last and the beginning of the next (invariant 4). Whatever waits is written in one transaction, so
+a commit is shared by all the connections that came to it while the one before was being written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol, TypeVar
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+
+from digest.delivery import Connection
+from digest.errors import DeliveryError, LeaseLost, NotFound, TemplateError
+from digest.models import Message, Part, State
+from digest.pipeline.bookkeeping import (
+    BEAT,
+    LEASE,
+    Books,
+    Exchanged,
+    Order,
+    Policy,
+    Standing,
+)
+from digest.pipeline.deciding import accepted, decide, spoiled, unsent
+from digest.pipeline.ways import Job, Queue, Way, problem_of, uptime
+from digest.storage.contents import contents, parts
+from digest.storage.database import reading
+from digest.storage.ledger import OPEN, Beginning, Result
+from digest.storage.routes import LASTS
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+_IDLE = 1.0  # seconds between two looks for rows while others are under way
+_DRAW = 0.1  # seconds between two draws of allowances
+_LOOK = 0.1  # seconds between two looks at what a signal said
+# No content leaves when the last heartbeat is older: a third of the lease is kept for the way.
+_FRESH = LEASE.total_seconds() * 2 / 3
+_PATIENCE = 120.0  # seconds that a database which is away is waited for
+
+
+class Composer(Protocol):
+    """Makes messages of frozen contents, of parts that it keeps."""
+
+    def unknown(self, hashes: Collection[str]) -> set[str]:
+        """Which parts of the next batch it does not have."""
+
+    def learn(self, parts: Sequence[Part]) -> None:
+        """Keep these parts."""
+
+    def assemble(
+        self,
+        personal: Mapping[str, str],
+        skeleton: str,
+        cards: Sequence[tuple[str, bool]],
+    ) -> Message:
+        """The message; NotFound for a part that it does not have."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivered:
+    """What a pass did: how many rows ended in each state, and what stopped it early."""
+
+    states: Mapping[State, int] = field(default_factory=dict)
+    problem: str = ""  # no mail server could be used
+    stopped: bool = False  # a signal or the time ended it before all was sent
+    hard: bool = False  # at once: what was under way is unknown
+
+
+class Pass:
+    """One pass over what is due: a worker from its first claim to its last result."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        books: Books,
+        ways: Sequence[Way],
+        *,
+        composer: Composer,
+        policy: Policy,
+        clock: Callable[[], datetime],
+        told: Callable[[], tuple[bool, bool]],  # to stop; to end at once
+        drain: float,
+        seconds: float | None,
+    ) -> None:
+        self._engine, self._books, self._composer = engine, books, composer
+        self._policy, self._clock, self._told = policy, clock, told
+        self._drain = drain
+        self._until = None if seconds is None else uptime() + seconds
+        self._queues = [Queue(way) for way in ways]
+        self._standing = Standing()
+        self._beaten = uptime()
+        self._lost: LeaseLost | None = None
+        self._error: BaseException | None = None
+        self._ending = self._closing = self._stopped = self._hard = False
+        self._states: Counter[State] = Counter()
+        self._results: list[Result] = []
+        self._begins: list[tuple[Beginning, asyncio.Future[bool]]] = []
+        self._returned: list[int] = []
+        self._wanting: list[tuple[Order, asyncio.Future[float]]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> Delivered:
+        """Send what is due; LeaseLost when others took this worker for dead."""
+        self._loop = asyncio.get_running_loop()
+        self._queued, self._hungry = asyncio.Event(), asyncio.Event()
+        self._clerk = ThreadPoolExecutor(1, "clerk")
+        over = threading.Event()
+        await self._call(self._books.enter)
+        self._beaten = uptime()
+        heart = threading.Thread(target=self._beat, args=[over], name="heartbeat", daemon=True)
+        heart.start()
+        commits = self._loop.create_task(self._commit())
+        helpers = [self._loop.create_task(one) for one in (self._draw(), self._listen())]
+        try:
+            await self._feed()
+            self._end()
+            while self._tasks:
+                await asyncio.wait(self._tasks)
+            self._closing = True
+            self._queued.set()
+            await commits
+        finally:
+            over.set()
+            for helper in (commits, *helpers):
+                helper.cancel()
+            await asyncio.gather(commits, *helpers, return_exceptions=True)
+            await asyncio.to_thread(heart.join)
+            try:
+                await self._call(self._books.leave, dict(self._states), self._problem)
+            except SQLAlchemyError:
+                if self._error is None:
+                    raise
+            finally:
+                self._clerk.shutdown()
+        if self._error is not None:
+            raise self._error
+        if self._lost is not None:
+            raise self._lost
+        return Delivered(
+            states=dict(self._states),
+            problem=self._problem,
+            stopped=self._stopped,
+            hard=self._hard,
+        )
+
+    @property
+    def _problem(self) -> str:
+        """Why no mail server can be used; empty while one can."""
+        return problem_of([queue.way for queue in self._queues])
+
+    async def _call(self, work: Callable[..., T], *args: object) -> T:
+        """Do it in the one thread that speaks to the database."""
+        return await self._loop.run_in_executor(self._clerk, work, *args)
+
+    # -------------------------------------------------------------- the end
+
+    def _end(self) -> None:
+        """Nothing new is begun; what is under way ends."""
+        self._ending = True
+        self._hungry.set()
+        for queue in self._queues:
+            queue.ring()
+        for _, permit in self._wanting:
+            if not permit.done():
+                permit.set_result(0.0)
+        self._wanting.clear()
+
+    def _fail(self, error: BaseException) -> None:
+        self._error = self._error or error
+        self._end()
+
+    def _abandon(self) -> None:
+        self._hard = True
+        self._end()
+        for task in self._tasks:
+            task.cancel()
+
+    async def _listen(self) -> None:
+        """Follow what signals and the time say."""
+        since = None
+        while True:
+            stop, halt = self._told()
+            if stop or (self._until is not None and uptime() >= self._until):
+                since = since or uptime()
+                if not self._ending:
+                    self._stopped = True
+                    self._end()
+                if halt or (stop and uptime() - since > self._drain):
+                    self._abandon()
+            await asyncio.sleep(_LOOK)
+
+    def _beat(self, over: threading.Event) -> None:
+        """Keep the lease, independently of what the connections do."""
+        while not over.wait(BEAT):
+            at = uptime()
+            try:
+                self._standing = self._books.beat()
+            except LeaseLost as error:
+                self._lost = error
+                self._loop.call_soon_threadsafe(self._end)
+                return
+            except SQLAlchemyError as error:
+                log.warning(
+                    "No heartbeat: %s",
+                    str(error).partition("\n")[0],
+                    extra={"action": "heartbeat"},
+                )
+            else:
+                self._beaten = at
+
+    def _is_fresh(self) -> bool:
+        """Whether the lease is good for long enough to send a content."""
+        return self._lost is None and uptime() - self._beaten < _FRESH
+
+    # -------------------------------------------------------------- claiming
+
+    async def _feed(self) -> None:
+        """Keep rows at hand until nothing is due, and connections to carry them."""
+        while not self._ending:
+            usable = [queue for queue in self._queues if queue.way.usable]
+            if not usable:
+                return
+            best = min(queue.way.relay.priority for queue in usable)
+            found = 0
+            for queue in self._queues:
+                if queue not in usable or queue.way.relay.priority > best:
+                    self._put_back(queue)
+                    continue
+                found += await self._claim(queue)
+                self._open_lines(queue)
+            self._hungry.clear()
+            if not found and not any(queue.held.total() or queue.more for queue in usable):
+                return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_IDLE if found else 5 * _DRAW):
+                    await self._hungry.wait()
+
+    async def _claim(self, queue: Queue) -> int:
+        """Claim for a way what its connections can soon carry; how many rows."""
+        lines = self._lines(queue)
+        room = 0 if len(queue.ready) > lines else max(16, 3 * lines) - len(queue.ready)
+        claimed = await self._call(
+            self._books.claim, queue.way.relay.name, room, Counter(queue.held), self._standing
+        )
+        queue.more = claimed.more
+        if not claimed.orders:
+            return 0
+        found = await self._call(self._load, claimed.orders)
+        queue.add(found)
+        return len(found)
+
+    def _load(self, orders: Sequence[Order]) -> list[Job]:
+        with reading(self._engine) as connection:
+            known = {
+                one.delivery_id: one
+                for one in contents(connection, [one.claim.delivery_id for one in orders])
+            }
+            named = {one.skeleton for one in known.values()}
+            named.update(part for one in known.values() for part, _ in one.cards)
+            missing = self._composer.unknown(named)
+            for part in parts(connection, missing) if missing else ():
+                try:
+                    self._composer.learn([part])
+                    missing.discard(part.hash)
+                except Exception:
+                    log.exception(
+                        "Part %s of mails cannot be used.", part.hash, extra={"action": "compose"}
+                    )
+        jobs = [Job(order, known[order.claim.delivery_id]) for order in orders]
+        for job in jobs if missing else ():
+            named = {job.content.skeleton, *(part for part, _ in job.content.cards)}
+            job.broken = not missing.isdisjoint(named)
+        return jobs
+
+    def _lines(self, queue: Queue) -> int:
+        most = queue.way.relay.limits.connections
+        return max(1, 1 if most is None else self._standing.share(most) - queue.fewer)
+
+    def _open_lines(self, queue: Queue) -> None:
+        wanted = len(queue.ready) + len(queue.urgent) - queue.idle
+        for _ in range(min(wanted, self._lines(queue) - queue.lines)):
+            self._spawn(queue)
+        # An answer may take ten minutes, on all connections: one more is for account mail alone.
+        if queue.urgent and not queue.idle and queue.lines == self._lines(queue):
+            self._spawn(queue, urgent=True)
+
+    def _spawn(self, queue: Queue, *, urgent: bool = False) -> None:
+        queue.lines += 1
+        task = self._loop.create_task(self._carry(queue, urgent=urgent))
+        self._tasks.add(task)
+
+        def done(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            queue.lines -= 1
+            self._hungry.set()
+            if not task.cancelled() and (error := task.exception()) is not None:
+                self._fail(error)
+
+        task.add_done_callback(done)
+
+    def _put_back(self, queue: Queue) -> None:
+        """Let go of what waits for a way that is not to be used."""
+        waiting = queue.clear()
+        if waiting:
+            self._returned += [job.order.claim.delivery_id for job in waiting]
+            self._queued.set()
+        queue.ring()
+
+    # -------------------------------------------------------------- one connection
+
+    async def _carry(self, queue: Queue, *, urgent: bool) -> None:
+        """One connection's work: one message after another."""
+        async with Connection(queue.way.relay.server, ready=True) as line:
+            queue.open.add(line)
+            try:
+                job: Job | None = None
+                offered = False
+                while True:
+                    if job is None:
+                        job, offered = await self._next(queue, urgent=urgent), False
+                        if job is None:
+                            return
+                    following = None
+                    if not offered and not await self._open(queue, line, job):
+                        return
+                    if offered or await self._offered(queue, job, line.offer, job.message):
+                        following = await self._deliver(queue, line, job, urgent=urgent)
+                    queue.land(job)
+                    job, offered = following, True
+            finally:
+                queue.open.discard(line)
+
+    async def _next(self, queue: Queue, *, urgent: bool) -> Job | None:
+        """The next row with its message; None when the connection is no longer needed."""
+        while not self._ending and queue.way.usable:
+            job = self._take(queue, urgent=urgent)
+            if job is not None or urgent:
+                return job
+            self._hungry.set()
+            await queue.wait()
+        return None
+
+    def _take(self, queue: Queue, *, urgent: bool) -> Job | None:
+        while not (self._ending or self._told()[0]) and (
+            job := queue.take(self._standing, urgent=urgent)
+        ):
+            if len(queue.ready) == self._lines(queue):
+                self._hungry.set()
+            if self._compose(job):
+                return job
+            queue.land(job)
+        return None
+
+    def _compose(self, job: Job) -> bool:
+        content, delivery_id = job.content, job.content.delivery_id
+        try:
+            if job.broken:
+                raise TemplateError("A part of this mail is missing.")
+            job.message = self._composer.assemble(content.personal, content.skeleton, content.cards)
+        except NotFound:  # a part that made room for others meanwhile: the next claim brings it
+            self._returned.append(delivery_id)
+            self._queued.set()
+        except Exception:
+            # A digest that cannot be put together must stop neither the others nor the next pass.
+            log.exception(
+                "Delivery %d cannot be composed.",
+                delivery_id,
+                extra={"action": "compose", "delivery": delivery_id},
+            )
+            self._report(spoiled(job.order, now=self._clock()))
+        return job.message is not None
+
+    async def _open(self, queue: Queue, line: Connection, job: Job) -> bool:
+        """Whether the connection is there; if not, another has to take the row."""
+        queue.opening += 1
+        try:
+            await line.open()
+        except DeliveryError as error:
+            queue.put_back(job)
+            if queue.opening > 1 or any(other.is_open for other in queue.open):
+                queue.fewer += 1
+                log.warning(
+                    "One connection fewer: %s",
+                    error,
+                    extra={"action": "open", "relay": queue.way.relay.name},
+                )
+            else:
+                self._back_off(queue, error)
+            return False
+        finally:
+            queue.opening -= 1
+        return True
+
+    async def _offered(
+        self,
+        queue: Queue,
+        job: Job,
+        offer: Callable[..., Awaitable[None]],
+        *message: Message | None,
+    ) -> bool:
+        """Whether the server asks for the content; if not, the row has its result."""
+        started = uptime()
+        try:
+            await offer(*message)
+        except DeliveryError as error:
+            self._refused(queue, job, error, seconds=uptime() - started)
+            return False
+        return True
+
+    async def _deliver(
+        self, queue: Queue, line: Connection, job: Job, *, urgent: bool
+    ) -> Job | None:
+        """Begin, send the content, report; the next row, whose envelope went with it."""
+        until = await self._permit(job)
+        if not self._is_fresh() or uptime() > until:
+            self._returned.append(job.content.delivery_id)
+            self._queued.set()
+            line.withdraw()
+            return None
+        if not await self._begin(job):
+            line.withdraw()
+            return None
+        if not self._is_fresh() or uptime() > until:
+            line.withdraw()
+            self._report(unsent(job.order, now=self._clock()))
+            return None
+        # Whoever waits for an allowance, or tries a way that was stopped, goes alone.
+        alone = job.order.draws or job.order.alone
+        following = None if alone else self._take(queue, urgent=urgent)
+        started = uptime()
+        try:
+            receipt = await line.hand_over(following.message if following else None)
+        except DeliveryError as error:
+            self._refused(queue, job, error, seconds=uptime() - started)
+        else:
+            queue.passing = True
+            queue.way.works()
+            seconds = uptime() - started
+            self._report(accepted(receipt, job.order, seconds=seconds, now=self._clock()))
+        if following is None:
+            return None
+        if not line.is_open:  # its envelope is lost with the connection
+            queue.put_back(following)
+            return None
+        if await self._offered(queue, following, line.offered):
+            return following
+        queue.land(following)
+        return None
+
+    def _refused(self, queue: Queue, job: Job, error: DeliveryError, *, seconds: float) -> None:
+        result = decide(
+            error,
+            job.order,
+            seconds=seconds,
+            retry=self._policy.retry,
+            jitter=random.random(),
+            others_pass=queue.passing,
+            now=self._clock(),
+        )
+        if error.host:
+            # One connection's end, while messages get through, is not the server's.
+            if not queue.passing:
+                self._back_off(queue, error)
+            queue.passing = False
+        self._report(result)
+        log.warning(
+            "Delivery %d: %s. %s",
+            result.delivery_id,
+            result.state,
+            result.text,
+            extra={
+                "action": "deliver",
+                "delivery": result.delivery_id,
+                "state": str(result.state),
+            },
+        )
+
+    def _back_off(self, queue: Queue, error: DeliveryError) -> None:
+        queue.way.back_off(error)
+        self._put_back(queue)
+        self._hungry.set()
+
+    # -------------------------------------------------------------- allowances
+
+    async def _permit(self, job: Job) -> float:
+        """Until when the content may leave (uptime), once the limits of its way allow it."""
+        if not job.order.draws:
+            return math.inf
+        if self._ending:
+            return 0.0
+        permit: asyncio.Future[float] = self._loop.create_future()
+        self._wanting.append((job.order, permit))
+        return await permit
+
+    async def _draw(self) -> None:
+        while True:
+            await asyncio.sleep(_DRAW)
+            if not self._wanting:
+                continue
+            wanting, self._wanting = self._wanting, []
+            # From before the asking: the allowance then ends here before it ends there.
+            until = uptime() + LASTS.total_seconds()
+            left = Counter(
+                await self._call(
+                    self._books.draw, Counter(one for order, _ in wanting for one in order.draws)
+                )
+            )
+            for order, permit in wanting:
+                if permit.done():
+                    continue
+                if all(left[one] > 0 for one in order.draws):
+                    left.subtract(order.draws)
+                    permit.set_result(until)
+                elif self._ending:
+                    permit.set_result(0.0)
+                else:
+                    self._wanting.append((order, permit))
+            if unspent := {route_id: count for route_id, count in left.items() if count > 0}:
+                await self._call(self._books.refund, unspent)
+
+    # -------------------------------------------------------------- commits
+
+    async def _begin(self, job: Job) -> bool:
+        """Wait until the attempt is on disk; False when this row must not go."""
+        beginning = Beginning(
+            delivery_id=job.content.delivery_id,
+            claim=job.order.claim.claim,
+            route_id=job.order.route_id,
+        )
+        begun: asyncio.Future[bool] = self._loop.create_future()
+        self._begins.append((beginning, begun))
+        self._queued.set()
+        return await begun
+
+    def _report(self, result: Result) -> None:
+        """Have a result stored with the next commit."""
+        self._results.append(result)
+        self._queued.set()
+
+    async def _commit(self) -> None:
+        while not self._closing or self._results or self._returned:
+            await self._queued.wait()
+            self._queued.clear()
+            results, self._results = self._results, []
+            begins, self._begins = self._begins, []
+            returned, self._returned = self._returned, []
+            try:
+                done = await self._call(
+                    self._exchange, results, [beginning for beginning, _ in begins], returned
+                )
+            except Exception as error:  # noqa: BLE001 - raised when the connections have ended
+                for _, begun in begins:
+                    if not begun.done():
+                        begun.set_result(False)
+                self._fail(error)
+                continue
+            for result in results:
+                if result.delivery_id in done.moved and (result.spent or result.state not in OPEN):
+                    self._states[result.state] += 1
+            for beginning, begun in begins:
+                if not begun.done():
+                    begun.set_result(beginning.delivery_id in done.begun)
+            if skipped := len(begins) - len(done.begun):
+                self._states[State.SKIPPED] += skipped
+
+    def _exchange(
+        self, results: list[Result], begins: list[Beginning], returned: list[int]
+    ) -> Exchanged:
+        """One commit, tried again while the database is away: storing twice changes nothing."""
+        since = uptime()
+        while True:
+            try:
+                return self._books.exchange(results, begins, returned)
+            except (OperationalError, InterfaceError) as error:
+                # SQLite says so of what no waiting mends, and has waited for its lock already.
+                if self._engine.name == "sqlite" or uptime() - since > _PATIENCE:
+                    raise
+                log.warning(
+                    "The database does not answer: %s",
+                    str(error.orig).partition("\n")[0],
+                    extra={"action": "commit"},
+                )
+                time.sleep(0.5)

@@ -1,0 +1,198 @@
+"""The bytes of a mail, put together from parts that were encoded before.
+
+A skeleton is cut and encoded once for all mails that have words for the same of its places, a card
+once; what is left for a mail is its own words and one join. The decoded bodies are those that
+`compose` makes, and the same arguments give the same bytes for ever: no template, no clock and no
+mail library is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import compress, islice
+from operator import itemgetter
+from typing import Any
+
+from digest import message
+from digest.errors import NotFound, TemplateError
+from digest.models import Message, Part
+from digest.rendering.parts import BLANKS, cut, escape, indented, label
+from digest.rendering.quoted_printable import SOFT, encode
+
+PARTS = 8192  # that are kept; a card takes 4 KB
+SHAPES = 256  # a shape takes 16 KB
+
+_BODY = (
+    "\r\n--@@boundary@@\r\n"
+    'Content-Type: text/{}; charset="utf-8"\r\n'
+    "Content-Transfer-Encoding: quoted-printable\r\n\r\n"
+)
+_END = "\r\n--@@boundary@@--\r\n"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shape:
+    """A skeleton as all mails see it that have words for the same of its places."""
+
+    sender: str
+    pieces: list[bytes]  # text, place, text, ..., text; the places are empty
+    words: list[tuple[str, str, str]]  # a name in the bodies, and its places in text and HTML
+    values: Callable[[Mapping[str, bytes]], tuple[bytes, ...]]  # what comes into the places
+
+
+class Assembler:
+    """Makes mails of parts that it knows by their hashes; for one thread.
+
+    For a batch of mails: ask which of their parts are `unknown`, let it `learn` these, and
+    `assemble`. When there are more than `most`, those are forgotten that were not asked for the
+    longest, but none of the latest batch.
+    """
+
+    def __init__(self, *, most: int = PARTS) -> None:
+        self._most = most
+        self._parts: dict[str, Part] = {}  # a card's bodies are encoded; the latest stands last
+        self._batch: set[str] = set()
+        self._shapes: dict[tuple[Any, ...], _Shape] = {}
+
+    def unknown(self, hashes: Iterable[str]) -> set[str]:
+        """Which parts of the next batch are to be learnt."""
+        self._batch = set(hashes)
+        for known in self._batch & self._parts.keys():
+            self._parts[known] = self._parts.pop(known)
+        return self._batch - self._parts.keys()
+
+    def learn(self, parts: Iterable[Part]) -> None:
+        """Keep the parts, for the batch and as long as there is room."""
+        for part in parts:
+            self._parts[part.hash] = part if part.kind == "skeleton" else _encoded(part)
+        many = max(0, len(self._parts) - self._most)
+        for old in [old for old in islice(self._parts, many) if old not in self._batch]:
+            del self._parts[old]
+
+    def assemble(
+        self, personal: Mapping[str, str], skeleton: str, cards: Sequence[tuple[str, bool]]
+    ) -> Message:
+        """The mail of a frozen digest; see `compose` for the arguments, parts by their hashes.
+
+        Personal words neither begin nor end with white space and have no empty lines inside.
+        Raises NotFound for a part that was not learnt, TemplateError for a place without words.
+        """
+        try:
+            around = self._parts[skeleton]
+            blocks = {
+                "cards": [self._parts[part] for part, card in cards if card],
+                "lines": [self._parts[part] for part, card in cards if not card],
+            }
+        except KeyError as error:
+            raise NotFound(f"The part {error.args[0]} of a mail is not there.") from None
+        shape = self._shape(around, personal, blocks)
+        values = {name: value.encode() for name, value in message.own(personal).items()}
+        for name, text, html in shape.words:
+            values[text], values[html] = _written(personal[name])
+        number = 0
+        for name, parts in blocks.items():
+            values[f"html {name}"] = SOFT.join([part.html for part in parts])
+            values[f"text {name}"] = b"\r\n\r\n".join(
+                [_label(number + n) + part.text for n, part in enumerate(parts, 1)]
+            )
+            number += len(parts)
+        pieces = shape.pieces.copy()
+        pieces[1::2] = shape.values(values)
+        return Message(sender=shape.sender, recipient=personal["address"], content=b"".join(pieces))
+
+    def _shape(
+        self, skeleton: Part, personal: Mapping[str, str], blocks: Mapping[str, Sequence[Part]]
+    ) -> _Shape:
+        said = frozenset(compress(personal, personal.values()))
+        key = (skeleton.hash, frozenset(personal), said, *map(bool, blocks.values()))
+        if key not in self._shapes:
+            if len(self._shapes) >= SHAPES:
+                self._shapes.clear()
+            self._shapes[key] = _shaped(skeleton, personal, blocks)
+        return self._shapes[key]
+
+
+def assemble(
+    personal: Mapping[str, str], skeleton: Part, cards: Sequence[tuple[Part, bool]]
+) -> Message:
+    """One mail alone; see `Assembler`."""
+    assembler = Assembler()
+    assembler.learn([skeleton, *(part for part, _ in cards)])
+    return assembler.assemble(personal, skeleton.hash, [(part.hash, card) for part, card in cards])
+
+
+def _encoded(card: Part) -> Part:
+    text = BLANKS.sub("\n\n\n", indented(card.text.decode()))
+    return replace(card, html=encode(card.html.decode()), text=encode(text))
+
+
+@lru_cache(maxsize=4096)  # many mails of a day share theirs
+def _written(words: str) -> tuple[bytes, bytes]:
+    """The words in the text and in the HTML."""
+    escaped = escape(words)
+    text = encode(words)
+    return text, text if escaped == words else encode(escaped)
+
+
+@lru_cache(maxsize=1024)
+def _label(number: int) -> bytes:
+    return label(number).encode() + SOFT
+
+
+def _shaped(
+    skeleton: Part, personal: Mapping[str, str], blocks: Mapping[str, Sequence[Part]]
+) -> _Shape:
+    if not skeleton.head:
+        raise TemplateError(
+            f"The skeleton {skeleton.hash} has no headers: an earlier version made it."
+        )
+    sender, _, headers = skeleton.head.decode().partition("\r\n")
+    own, words = message.own(personal), {**personal, **blocks}
+    bodies = {
+        "text": _tidied(cut(skeleton.text.decode(), words)),
+        "html": cut(skeleton.html.decode(), words),
+    }
+    cuttings = [
+        _plain(cut(headers + _BODY.format("plain"), own)),
+        _quoted(bodies["text"], "text"),
+        _plain(cut(_BODY.format("html"), own)),
+        _quoted(bodies["html"], "html"),
+        _plain(cut(_END, own)),
+    ]
+    pieces, places = [b""], list[str]()
+    for texts, names in cuttings:
+        pieces[-1] += texts[0]
+        for name, text in zip(names, texts[1:], strict=True):
+            places.append(name)
+            pieces += [b"", text]
+    said = {name for body in bodies.values() for name in body[1::2]} - blocks.keys()
+    return _Shape(
+        sender=sender,
+        pieces=pieces,
+        words=[(name, f"text {name}", f"html {name}") for name in sorted(said)],
+        values=itemgetter(*places),
+    )
+
+
+def _tidied(pieces: list[str]) -> list[str]:
+    """The text's pieces without the blank lines that an empty place or stretch left."""
+    pieces[::2] = [BLANKS.sub("\n\n\n", text) for text in pieces[::2]]
+    pieces[0] = pieces[0].lstrip()
+    pieces[-1] = pieces[-1].rstrip() + "\n"
+    return pieces
+
+
+def _plain(pieces: list[str]) -> tuple[list[bytes], list[str]]:
+    return [text.encode() for text in pieces[::2]], pieces[1::2]
+
+
+def _quoted(pieces: list[str], body: str) -> tuple[list[bytes], list[str]]:
+    """The texts, encoded so that what `encode` made may stand between them; the places' names."""
+    texts, last = [], len(pieces) // 2
+    for number, text in enumerate(pieces[::2]):
+        goes_on = number > 0 and not text.startswith("\n") and (text or number < last)
+        is_open = number < last and text and not text.endswith("\n")
+        texts.append((SOFT if goes_on else b"") + encode(text) + (SOFT if is_open else b""))
+    return texts, [f"{body} {name}" for name in pieces[1::2]]

@@ -1,0 +1,65 @@
+"""Gaps: what a database that was put back from a backup does not know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, exists, insert, select, update
+
+from digest import schema
+from digest.models import State
+from digest.storage import workers
+
+REASON = "restored"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gap:
+    """What was sent for the slots due in (start, end] is known to nobody."""
+
+    start: datetime
+    end: datetime
+
+
+def add(connection: Connection, gap: Gap) -> None:
+    """Remember a gap."""
+    connection.execute(insert(schema.gap).values(start=gap.start, end=gap.end, recorded_at=gap.end))
+
+
+def is_known(connection: Connection, start: datetime) -> bool:
+    """Whether a gap with that start is there."""
+    return bool(
+        connection.execute(select(exists().where(schema.gap.c.start == start))).scalar_one()
+    )
+
+
+def load(connection: Connection) -> list[Gap]:
+    """All gaps, in order of their start."""
+    table = schema.gap
+    rows = connection.execute(select(table.c.start, table.c.end).order_by(table.c.start))
+    return [Gap(start=row.start, end=row.end) for row in rows]
+
+
+def settle(connection: Connection, gap: Gap) -> dict[State, int]:
+    """End what was open when the backup was taken, for it may have been sent since; how many.
+
+    What waited is `skipped`; what was being sent is `unknown`. What was unknown already may have
+    been sent again since the backup: its time is over too, so that this is not done once more.
+    """
+    workers.rescue(connection, workers.alive(connection), now=gap.end)
+    table = schema.delivery
+    skipped = connection.execute(
+        update(table)
+        .where(
+            table.c.state.in_([State.PLANNED, State.CLAIMED, State.DEFERRED]),
+            table.c.due_at <= gap.end,
+        )
+        .values(state=State.SKIPPED, reason=REASON, worker_id=None, ended_at=gap.end)
+    ).rowcount
+    unknown = connection.execute(
+        update(table)
+        .where(table.c.state == State.UNKNOWN, table.c.give_up_at > gap.start)
+        .values(reason=REASON, give_up_at=gap.end)
+    ).rowcount
+    return {State.SKIPPED: skipped, State.UNKNOWN: unknown}
