@@ -1,4 +1,7 @@
-"""The clock: collects by cron, plans and delivers what is due, serves the pages; no logic.
+"""The clock: says when to collect, plan and deliver; no logic.
+
+With SQLite it does all of that itself, and serves the pages. With PostgreSQL workers do it
+(`digest worker`), and the pages are served apart (`digest serve`).
 
 Run it as `make run`, which is `.venv/bin/python scheduler.py`. SIGTERM and SIGINT end it cleanly:
 nothing new is begun, what is under way ends. A second one ends it at once.
@@ -12,7 +15,6 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
@@ -24,7 +26,8 @@ try:
     from apscheduler.triggers.cron import CronTrigger
     from apscheduler.triggers.interval import IntervalTrigger
 
-    from digest.errors import Busy, DigestError, SettingsError
+    from digest.engine import duties, guarded, is_shared
+    from digest.errors import DigestError, SettingsError
     from digest.logs import configure
     from digest.pipeline.readiness import Pulse
     from digest.services import Services, build
@@ -51,10 +54,10 @@ def run(services: Services, stopped: threading.Event) -> None:
     settings = services.settings
     collect_at = _cron(settings.collect_cron)
     with ExitStack() as stack:
-        server = stack.enter_context(services.relay())
-        postman = services.postman(server)
-        listener = listen(settings.web_host, settings.web_port)
-        stack.enter_context(WebServer(web(services), listener))
+        duty = stack.enter_context(duties(services))
+        if not is_shared(services):
+            listener = listen(settings.web_host, settings.web_port)
+            stack.enter_context(WebServer(web(services), listener))
         pulse = Pulse(NEGLECTED)
         stack.enter_context(probing(services, pulse.problems, house=True))
         # In memory, for what is due is a question to the database, never a stored job. A job that
@@ -63,39 +66,19 @@ def run(services: Services, stopped: threading.Event) -> None:
             timezone=UTC,
             job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
         )
-        # What was due while nothing ran is planned from what the sources say now.
-        read = threading.Event()
-
-        def catch_up() -> None:
-            try:
-                if services.collect_is_due():
-                    services.collect()
-            finally:
-                read.set()
-
-        def plan() -> None:
-            if read.is_set():
-                services.plan_due()
-
-        clock.add_job(_guarded("collect", catch_up, pulse))
+        clock.add_job(guarded("collect", duty.begin, pulse))
         for name, function, trigger in (
-            ("collect", services.collect, collect_at),
-            ("plan", plan, IntervalTrigger(seconds=PLAN_SECONDS)),
-            ("deliver", postman.deliver, IntervalTrigger(seconds=settings.deliver_interval)),
-            ("watch", services.watch, IntervalTrigger(seconds=WATCH_SECONDS)),
-            ("housekeeping", services.clean_up, _cron(HOUSEKEEPING)),
+            ("collect", duty.collect, collect_at),
+            ("plan", duty.plan, IntervalTrigger(seconds=PLAN_SECONDS)),
+            ("deliver", duty.deliver, IntervalTrigger(seconds=settings.deliver_interval)),
+            ("watch", duty.watch, IntervalTrigger(seconds=WATCH_SECONDS)),
+            ("housekeeping", duty.clean_up, _cron(HOUSEKEEPING)),
         ):
-            clock.add_job(_guarded(name, function, pulse), trigger, id=name)
+            clock.add_job(guarded(name, function, pulse), trigger, id=name)
         clock.start()
         stack.callback(clock.shutdown)
-        stack.callback(services.stopping.set)
-        stack.callback(postman.stop)
-        log.info(
-            "Paper Digest runs. Pages: %s. Mail goes to %s.",
-            settings.base_url,
-            f"the local inbox at {settings.base_url}/inbox/" if settings.local else server.name,
-            extra={"action": "start"},
-        )
+        stack.callback(duty.end)
+        log.info("Paper Digest runs. Pages: %s", settings.base_url, extra={"action": "start"})
         stopped.wait()
         log.info("Ending: what is under way is finished first.", extra={"action": "stop"})
 
@@ -126,22 +109,6 @@ def _weekdays(field: str) -> str:
             raise ValueError(f"{part!r} ends before it begins")
         found += [days[number] for number in chosen]
     return ",".join(dict.fromkeys(found))
-
-
-def _guarded(name: str, function: Callable[[], object], pulse: Pulse) -> Callable[[], None]:
-    """A job that logs what went wrong, so that the next run finds the scheduler alive."""
-
-    def job() -> None:
-        try:
-            function()
-        except Busy as error:  # another process is at it
-            log.info("%s: %s", name, error, extra={"action": name})
-        except DigestError as error:
-            log.error("%s: %s", name, error, extra={"action": name})
-            return
-        pulse.beat(name)
-
-    return job
 
 
 def main() -> int:

@@ -255,7 +255,9 @@ def known_zone(name: str) -> str:
     try:
         return check_zone(name)
     except ScheduleError as error:
-        log.error("%s Its digests are due by UTC until it is changed.", error)
+        log.error(
+            "%s Its digests are due by UTC until it is changed.", error, extra={"action": "zone"}
+        )
         return "UTC"
 
 

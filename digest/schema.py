@@ -288,9 +288,10 @@ digest = Table(
     Column("planned_at", Instant, nullable=False),  # the window's end
     Column("window_start", Instant),
     Column("paper_ids", Json, nullable=False),  # the compact history: outlives the rest
-    Column("items", Json, nullable=False),  # [{paper_id, score, reasons, card, part}]
+    Column("items", Json, nullable=False),  # [{paper_id, score, reasons, card}]
+    Column("parts", Text, nullable=False),  # hashes of the cards, then "|" and those of the lines
     Column("reason", String(40), nullable=False),  # why there is nothing to send
-    Column("skeleton", String(64), ForeignKey("part.hash")),
+    Column("skeleton", String(64)),
     Column("personal", Json, nullable=False),  # name address date message_id boundary key locale
     UniqueConstraint("subscriber_id", "slot"),
 )
@@ -303,7 +304,7 @@ account_mail = Table(
     Column("kind", String(20), nullable=False),
     Column("request", String(64), nullable=False),  # one mail a request, however often it is made
     Column("subscriber_id", Id, ForeignKey("subscriber.id")),
-    Column("skeleton", String(64), ForeignKey("part.hash"), nullable=False),
+    Column("skeleton", String(64), nullable=False),
     Column("personal", Json, nullable=False),
     Column("created_at", Instant, nullable=False),
     UniqueConstraint("kind", "request"),

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 
 from sqlalchemy import Engine
@@ -16,15 +18,19 @@ from digest import journal
 from digest.delivery import Server
 from digest.errors import SettingsError
 from digest.inbox import Inbox
+from digest.logs import configure
 from digest.models import Limits, Newcomer, Site, Status, Subscriber, Wishes
 from digest.pipeline.alerting import Watch, watch
-from digest.pipeline.bookkeeping import LEASE, LocalBooks, Policy, Relay
+from digest.pipeline.bookkeeping import LEASE, Books, LocalBooks, Policy, Relay
 from digest.pipeline.collecting import Limits as Reading
 from digest.pipeline.collecting import collect
 from digest.pipeline.delivering import Postman
 from digest.pipeline.drafting import Plan
 from digest.pipeline.planning import Planned, heal, plan
+from digest.pipeline.processes import Crew, RemoteBooks
+from digest.pipeline.receivers import look_up, receivers
 from digest.pipeline.reporting import Report, report
+from digest.providers import BY_DOMAIN, provider_named, provider_of, system_resolver
 from digest.ranking import Weights
 from digest.rendering import Assembler, Renderer
 from digest.selection import Rules
@@ -36,7 +42,13 @@ from digest.sources.http import Client
 from digest.sources.huggingface import HuggingFace
 from digest.storage import house, migrating, optouts, runs, subscribers
 from digest.storage.breaker import Caution
-from digest.storage.database import open_database, reading, writing
+from digest.storage.database import (
+    DatabaseClock,
+    exclusive,
+    open_database,
+    reading,
+    writing,
+)
 from digest.storage.forgetting import forget
 from digest.storage.sources import Read
 from digest.suppression import address_hashes, address_key
@@ -103,10 +115,25 @@ class Services:
             limit=settings.fetch_max_bytes,
         )
 
-    def plan_due(self) -> Planned:
-        """Freeze the digests that are due; Busy while another process does, RestoredDatabase."""
+    def plan_due(self, limit: int | None = None) -> Planned:
+        """Freeze the digests that are due, of at most `limit` subscribers.
+
+        Raises RestoredDatabase, and Busy while another process plans on SQLite.
+        """
         house.refuse_if_behind(self.engine, self.settings.data_dir)
-        return plan(self.engine, self.plan, locks=self.locks, now=self.clock())
+        found = self.plan
+        if self.settings.mx_lookups:
+            found = replace(found, provider=receivers(self.engine))
+        return plan(self.engine, found, locks=self.locks, now=self.clock(), limit=limit)
+
+    def look_up_domains(self) -> int:
+        """Ask the DNS who receives subscribers' mail; how many answers. Busy while another does."""
+        resolver = system_resolver()
+        if self.settings.local or not self.settings.mx_lookups or resolver is None:
+            return 0
+        return look_up(
+            self.engine, resolver, locks=self.locks, stopping=self.stopping, now=self.clock()
+        )
 
     def collect_is_due(self) -> bool:
         """Whether nothing was read for an hour: a restart must not ask the sources again."""
@@ -156,24 +183,36 @@ class Services:
             return
         yield relays_of(settings)
 
-    def postman(self, relays: Sequence[Relay]) -> Postman:
-        """What delivers over these mail servers, in this process."""
-        policy = policy_of(self.settings)
-        return Postman(
+    def postman(self, relays: Sequence[Relay], *, processes: int = 1) -> Postman | Crew:
+        """What delivers over these mail servers, in this process or in several."""
+        if processes == 1:
+            books = self._books(relays, locks=self.locks)
+            return _postman(self.settings, self.engine, relays, books, clock=self.clock)
+        family: set[int] = set()
+        sqlite = self.engine.dialect.name == "sqlite"
+        return Crew(
+            partial(_sender, self.settings, tuple(relays)),
+            processes=processes,
+            books=partial(self._books, relays, family=family) if sqlite else None,
+            is_needed=self._books(relays).is_needed,
+            lock=partial(exclusive, self.engine, "deliver", self.locks) if sqlite else nullcontext,
+        )
+
+    def _books(
+        self,
+        relays: Sequence[Relay],
+        *,
+        locks: Path | None = None,
+        family: set[int] | None = None,
+    ) -> LocalBooks:
+        return LocalBooks(
             self.engine,
-            LocalBooks(
-                self.engine,
-                relays,
-                policy,
-                clock=self.clock,
-                locks=self.locks,
-                data_dir=self.settings.data_dir,
-            ),
             relays,
-            composer=Assembler(),
-            policy=policy,
+            policy_of(self.settings),
             clock=self.clock,
-            drain=self.settings.drain_seconds,
+            locks=locks,
+            data_dir=self.settings.data_dir,
+            family=family,
         )
 
     def newcomer(self, address: str, wishes: Wishes, topics: Sequence[str] = ()) -> Newcomer:
@@ -214,7 +253,7 @@ class Services:
         return left
 
 
-def build(settings: Settings, *, clock: Callable[[], datetime] = real_clock) -> Services:
+def build(settings: Settings, *, clock: Callable[[], datetime] | None = None) -> Services:
     """Open the database, check its tables, and put everything together; DigestError."""
     secrets = secret_keys(settings)
     engine = open_database(settings.database_url)
@@ -228,8 +267,47 @@ def build(settings: Settings, *, clock: Callable[[], datetime] = real_clock) -> 
         site=site,
         plan=_plan_of(settings, site, secrets=secrets, sources=sources),
         sources=sources,
-        clock=clock,
+        clock=clock or clock_of(engine),
     )
+
+
+def _postman(
+    settings: Settings,
+    engine: Engine,
+    relays: Sequence[Relay],
+    books: Books,
+    *,
+    clock: Callable[[], datetime],
+) -> Postman:
+    return Postman(
+        engine,
+        books,
+        relays,
+        composer=Assembler(),
+        policy=policy_of(settings),
+        clock=clock,
+        drain=settings.drain_seconds,
+    )
+
+
+def _sender(settings: Settings, relays: Sequence[Relay], pipe: Pipe | None) -> Postman:
+    """A postman in a process of its own; at the pipe's other end somebody keeps its books."""
+    configure(settings.log_level, settings.log_format)
+    engine = open_database(settings.database_url)
+    clock = clock_of(engine)
+    books = (
+        RemoteBooks(pipe)
+        if pipe is not None
+        else LocalBooks(
+            engine, relays, policy_of(settings), clock=clock, data_dir=settings.data_dir
+        )
+    )
+    return _postman(settings, engine, relays, books, clock=clock)
+
+
+def clock_of(engine: Engine) -> Callable[[], datetime]:
+    """The business clock: the database's, where several machines share one."""
+    return DatabaseClock(engine) if engine.dialect.name == "postgresql" else real_clock
 
 
 def with_sources(services: Services, sources: Sequence[Source], *, sample: bool) -> Services:
@@ -287,6 +365,7 @@ def _plan_of(
         site=site,
         sources=tuple(source.name for source in sources),
         links=links,
+        provider=partial(provider_of, known={}),
     )
 
 
@@ -301,7 +380,7 @@ def relays_of(settings: Settings) -> list[Relay]:
             password=settings.smtp_password.get_secret_value(),
         ),
     )
-    providers = {name: _limits(given) for name, given in settings.provider_limits}
+    providers = _provider_limits(settings)
     return [
         Relay(
             server=Server(
@@ -320,6 +399,26 @@ def relays_of(settings: Settings) -> list[Relay]:
         )
         for one in named
     ]
+
+
+def _provider_limits(settings: Settings) -> dict[str, Limits]:
+    """The limits by the names that the ledger has for providers; SettingsError."""
+    found: dict[str, Limits] = {}
+    for text, given in settings.provider_limits:
+        name = text if text == "*" else provider_named(text)
+        if not name:
+            known = ", ".join(sorted(set(BY_DOMAIN.values())))
+            raise SettingsError(
+                f"DIGEST_PROVIDER_LIMITS: {text} is no receiving provider: write {known}, a domain"
+                " such as example.org, or * for all others."
+            )
+        if name in found:
+            raise SettingsError(
+                f"DIGEST_PROVIDER_LIMITS: {text} is {name}, which stands there already;"
+                " write its limits once."
+            )
+        found[name] = _limits(given)
+    return found
 
 
 def _limits(given: LimitsSetting, *, connections: int | None = None) -> Limits:

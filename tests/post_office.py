@@ -105,7 +105,7 @@ class PostOffice:
         with writing(self.engine) as connection:
             digests.add_parts(connection, [SKELETON, CARD], now=self.now)
             for subscriber in subscribers.select_by_id(connection, people or self.people):
-                items = () if reason else (digests.item_row(ITEM, CARD.hash),)
+                items = () if reason else (digests.item_row(ITEM),)
                 frozen = Frozen(
                     subscriber=subscriber,
                     slot=_slot(due),
@@ -115,6 +115,7 @@ class PostOffice:
                     items=items,
                     reason=reason,
                     skeleton=SKELETON.hash,
+                    parts="" if reason else digests.names_of([(CARD.hash, True)]),
                     personal=_personal(subscriber.address, "digest", f"{subscriber.id}:{due}"),
                 )
                 digests.freeze(connection, [frozen], now=self.now)

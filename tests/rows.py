@@ -79,7 +79,7 @@ class Rows:
     ) -> int:
         """Somebody's digest with its delivery, whose id is returned."""
         parts: dict[str, Any] = {
-            name: more.pop(name) for name in ("skeleton", "items") if name in more
+            name: more.pop(name) for name in ("skeleton", "items", "parts") if name in more
         }
         values: dict[str, Any] = {
             "subscriber_id": subscriber_id or self.subscriber(hour=due_at.hour),
@@ -91,6 +91,7 @@ class Rows:
             "planned_at": due_at,
             "paper_ids": [1, 2],
             "items": [],
+            "parts": "",
             "reason": "",
             "personal": {"address": "reader@example.org"},
             **parts,

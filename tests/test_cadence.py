@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -120,6 +121,7 @@ def test_two_digests_are_twelve_hours_apart() -> None:
 
 
 BASE = utc("2026-03-20T00:00")
+_DAY = timedelta(days=1)
 
 
 @st.composite
@@ -162,6 +164,24 @@ def test_any_history(history: list[Schedule], cut: int) -> None:
     last = history[-1]
     before = [s for s in slots(history[:-1], start=BASE, end=end) if s.due_at <= last.since]
     assert before == [s for s in whole if s.schedule is not last]
+
+
+@settings(max_examples=150, deadline=None)
+@given(histories(), st.integers(0, 60 * 24 * 22), st.integers(0, 60 * 24 * 5))
+def test_what_is_long_past_changes_no_slot(history: list[Schedule], since: int, ago: int) -> None:
+    """Who has had the same schedules for some days gets what all others get who have them."""
+    start, end = BASE + timedelta(minutes=since), BASE + timedelta(days=25)
+    first = next((one for one in history[1:] if one.since > start - timedelta(days=9)), None)
+    settled = history[history.index(first) - 1 :] if first else history[-1:]
+    if settled[0].since < start - timedelta(days=9):
+        settled[0] = replace(settled[0], since=start - timedelta(days=9, minutes=ago))
+    found, expected = (slots(one, start=start, end=end) for one in (settled, history))
+    assert [(slot.date, slot.due_at) for slot in found] == [
+        (slot.date, slot.due_at) for slot in expected
+    ]
+    assert {id(slot.schedule) for slot in expected} <= {id(one) for one in history}
+    following = next_slot(history, after=start)
+    assert following == next(iter(slots(history, start=start, end=end + 15 * _DAY)), None)
 
 
 def test_changing_at_every_moment_of_a_day_keeps_one_digest_a_date() -> None:

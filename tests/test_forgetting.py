@@ -64,7 +64,7 @@ def test_an_old_digest_leaves_its_papers_and_its_end(rows: Rows) -> None:
     assert tidy(rows) == {"digests": 1, "parts": 2}
     old, new = rows.all(schema.digest)
     assert new == before[1]
-    assert old == {**before[0], "items": [], "personal": {}, "skeleton": None}
+    assert old == {**before[0], "items": [], "personal": {}, "skeleton": None, "parts": ""}
     assert [(row["address"], row["text"]) for row in rows.all(schema.delivery)] == [
         ("", ""),
         ("reader@example.org", "250 taken"),

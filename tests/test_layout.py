@@ -14,11 +14,11 @@ VALUES = {"errors", "models"}
 CORE = {
     *("papers", "topics", "ranking", "selection", "cadence", "suppression", "tokens", "message"),
 }
-STAGES = {"sources", "storage", "rendering", "delivery", "inbox", "journal"}
+STAGES = {"sources", "storage", "rendering", "delivery", "inbox", "journal", "providers"}
 BELOW_STAGES = {"schema", "migrations", "locales", "metrics"}
 DEVICES = STAGES | BELOW_STAGES
 SERVICES = VALUES | CORE | DEVICES | {"pipeline", "settings"}
-EDGES = SERVICES | {"services", "web", "logs", "importing"}
+EDGES = SERVICES | {"services", "engine", "web", "logs", "importing"}
 
 # What a module or package of ours may import of ours; itself goes without saying.
 ALLOWED: dict[str, set[str]] = {
@@ -34,7 +34,8 @@ ALLOWED: dict[str, set[str]] = {
     "rendering": VALUES | CORE | {"locales"},
     "pipeline": VALUES | CORE | DEVICES,
     "settings": VALUES,
-    "services": SERVICES,
+    "services": SERVICES | {"logs"},
+    "engine": SERVICES | {"services"},
     "importing": SERVICES | {"services"},
     "logs": VALUES,
     "sample": VALUES | CORE,
@@ -44,8 +45,8 @@ ALLOWED: dict[str, set[str]] = {
 }
 
 IO_LIBRARIES = {
-    *("aiosmtpd", "aiosmtplib", "alembic", "apscheduler", "asyncio", "feedparser", "glob"),
-    *("http", "httpx", "io", "jinja2", "os", "pathlib", "premailer", "psycopg", "requests"),
+    *("aiosmtpd", "aiosmtplib", "alembic", "apscheduler", "asyncio", "dns", "feedparser"),
+    *("glob", "http", "httpx", "io", "jinja2", "os", "pathlib", "premailer", "psycopg", "requests"),
     *("shutil", "smtplib", "socket", "sqlalchemy", "sqlite3", "ssl", "starlette", "subprocess"),
     *("tempfile", "threading", "time", "uvicorn"),
 }

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from digest.models import Frequency, Item, Paper, Reason
-from digest.ranking import Candidate, merit
-from digest.selection import OVERLAP, Window, choose, shortlist, window
+from digest.ranking import Candidate, merit, order, score
+from digest.selection import OVERLAP, Shortlists, Window, choose, news, window
 from tests.desk import RULES, WEIGHTS
 from tests.test_ranking import matched
 
@@ -38,9 +38,9 @@ def candidate(number: int, *, age: float = 1.0, **more: Any) -> Candidate:
 
 
 def pick(candidates: list[Candidate], *topics: str, **more: Any) -> list[Item]:
-    values: dict[str, Any] = {"had": (), "window": YESTERDAY, "max_papers": 10, **more}
-    ranked = shortlist(candidates, topics, rules=RULES, weights=WEIGHTS)
-    return list(choose(ranked, topics=topics, rules=RULES, **values))
+    values: dict[str, Any] = {"had": (), "max_papers": 10, **more}
+    best = Shortlists(candidates, rules=RULES, weights=WEIGHTS).best(topics)
+    return list(choose(news(best, window=YESTERDAY, rules=RULES), rules=RULES, **values))
 
 
 @pytest.mark.parametrize(
@@ -155,3 +155,43 @@ def test_any_choice(
             assert good
         elif news and good and number not in had:
             assert len(items) == most  # there was no room
+
+
+SLUGS = ("agents", "rl", "vision", "video")
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([0.2, 0.3, 0.7]),  # so that many have equal scores
+            st.sampled_from([0.5, 1.0]),
+            st.integers(0, 2),
+            st.dictionaries(st.sampled_from(SLUGS), st.sampled_from([0.5, 0.7, 1.0])),
+        ),
+        max_size=40,
+    ),
+    st.lists(st.sets(st.sampled_from([*SLUGS, "nobody"])), min_size=1, max_size=6),
+)
+def test_a_shortlist_is_what_ranking_every_paper_gives(
+    drawn: list[tuple[float, float, int, dict[str, float]]], readers: list[set[str]]
+) -> None:
+    """Whoever asked for which topics before."""
+    candidates = [
+        candidate(
+            number, popularity=popular, freshness=fresh, votes=votes, matches=matched(**strengths)
+        )
+        for number, (popular, fresh, votes, strengths) in enumerate(drawn)
+    ]
+    shortlists = Shortlists(candidates, rules=RULES, weights=WEIGHTS)
+    for topics in readers:
+        expected = sorted(
+            (order(one, score(one, topics, weights=WEIGHTS)), one)
+            for one in candidates
+            if merit(one, topics, weights=WEIGHTS) >= RULES.min_score
+        )
+        found = list(shortlists.best(topics))
+        assert [(offer.order, offer.candidate) for offer in found] == expected
+        for offer in found:
+            [(kind, slugs)] = [(one.kind, set(one.args)) for one in offer.card.reasons[:1]]
+            matches = topics & offer.candidate.matches.keys()
+            assert (slugs == matches) if matches else kind != "topic"

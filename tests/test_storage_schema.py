@@ -2,27 +2,68 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from procrastinate.schema import SchemaManager
 from sqlalchemy import Engine, insert, inspect, select, text
 from sqlalchemy.exc import StatementError
 
 from digest import schema
 from digest.errors import Busy, SchemaError, SettingsError
-from digest.storage import migrating
+from digest.storage import migrating, queue
 from digest.storage.database import exclusive, open_database, reading, writing
+from tests.databases import new_database
 
 NOW = datetime(2026, 5, 28, 6, 0, 0, 123456, tzinfo=UTC)
 
 
 def test_schema_is_what_the_migrations_make(engine: Engine) -> None:
     with engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        context = MigrationContext.configure(
+            connection, opts={"compare_type": True, "include_name": _is_ours}
+        )
         assert compare_metadata(context, schema.metadata) == []
     assert migrating.check(engine) is None
+
+
+def _is_ours(name: str | None, kind: str, _parents: object) -> bool:
+    return kind != "table" or name is None or not name.startswith(queue.PREFIX)
+
+
+@pytest.fixture
+def fresh_postgres(postgres_url: str) -> Iterator[Engine]:
+    """A database on PostgreSQL, with the tables."""
+    engine = open_database(new_database(postgres_url))
+    yield engine
+    engine.dispose()
+
+
+def test_the_tables_of_jobs_are_made_once(fresh_postgres: Engine) -> None:
+    assert "procrastinate_jobs" in inspect(fresh_postgres).get_table_names()
+    before, after = migrating.upgrade(fresh_postgres)
+    assert before == after
+
+
+def test_a_newer_procrastinate_takes_its_steps(
+    fresh_postgres: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, table in enumerate(("old", "newer", "newest")):
+        step = tmp_path / f"{98 + number // 2:02}.00.00_0{number}_{table}.sql"
+        step.write_text(f"CREATE TABLE procrastinate_{table} (); SELECT '100%';")
+    with writing(fresh_postgres) as connection:
+        connection.execute(text("COMMENT ON TABLE procrastinate_jobs IS '98.00.00_00_old.sql'"))
+    monkeypatch.setattr(SchemaManager, "get_migrations_path", lambda: str(tmp_path))
+    assert "digest migrate" in (migrating.check(fresh_postgres) or "")
+    migrating.upgrade(fresh_postgres)
+    assert migrating.check(fresh_postgres) is None
+    made = set(inspect(fresh_postgres).get_table_names())
+    assert {"procrastinate_newer", "procrastinate_newest"} <= made
+    assert "procrastinate_old" not in made
 
 
 def test_an_empty_sqlite_gets_its_tables_by_itself(sqlite_url: str) -> None:
@@ -70,10 +111,8 @@ def test_a_database_that_cannot_be_opened_is_named_without_its_password() -> Non
     assert "secret" not in str(caught.value)
 
 
-def test_one_holds_a_lock_and_the_next_is_told(engine: Engine, tmp_path: object) -> None:
-    from pathlib import Path
-
-    folder = Path(str(tmp_path)) / "locks"
+def test_one_holds_a_lock_and_the_next_is_told(engine: Engine, tmp_path: Path) -> None:
+    folder = tmp_path / "locks"
     with exclusive(engine, "plan", folder):
         with pytest.raises(Busy, match="plan"), exclusive(engine, "plan", folder):
             pass

@@ -1,6 +1,7 @@
 """The command line: parse input, call one function, show the result.
 
-Exit codes: 0 done; 1 done, with failures that are named; 2 the person's mistake, with a sentence.
+Exit codes: 0 done; 1 done, with failures that are named; 2 the person's mistake, with a sentence;
+3 ended early by a signal; 4 ended at once by a second one.
 Commands import what they need when they run, so that `digest --help` answers at once.
 """
 
@@ -13,7 +14,7 @@ from typing import Annotated
 import typer
 
 from digest import __version__
-from digest.cli import backup, house, papers, people, topics
+from digest.cli import backup, house, papers, people, topics, worker
 from digest.cli.output import fail, say
 from digest.errors import Busy, DigestError
 
@@ -27,6 +28,7 @@ app = typer.Typer(
 )
 house.register(app)
 backup.register(app)
+worker.register(app)
 app.add_typer(topics.app, name="topic")
 app.add_typer(people.app, name="subscriber")
 app.add_typer(papers.app, name="paper")

@@ -186,8 +186,8 @@ def _run(services: Services, *, now: datetime) -> bool:
     for read in reads:
         say(f"  {read.source}: {read.fetched} papers. {read.reason}".rstrip())
     planned = services.plan_due()
-    with services.relay() as server:
-        delivered = services.postman(server).deliver()
+    with services.relays() as relays:
+        delivered = services.postman(relays).deliver()
     sent = delivered.states.get(State.SENT, 0)
     say(
         f"{planned.digests} digests for {len(SUBSCRIBERS)} subscribers, {sent} sent over SMTP,"

@@ -156,28 +156,35 @@ def send_test(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Send one test mail now, to see whether the mail server takes it."""
+    """Send one test mail now over each mail server, to see whether it takes it."""
     from digest.errors import DeliveryError
     from digest.pipeline.testing import send_test as send
     from digest.suppression import address_key
 
     address_key(address)  # says what is wrong with it
     found = services()
+    receipts = []
     try:
-        with found.relay() as server:
-            receipt = send(
-                server,
-                address,
-                site=found.site,
-                locale=found.settings.locale,
-                now=found.clock(),
-            )
+        with found.relays() as relays:
+            for relay in relays:
+                receipt = send(
+                    relay.server,
+                    address,
+                    site=found.site,
+                    locale=found.settings.locale,
+                    now=found.clock(),
+                )
+                receipts.append(receipt)
     except DeliveryError as error:
-        fail(f"The mail server did not take it: {error}\nWhat is set: digest config", code=1)
+        fail(
+            f"{relay.name} did not take it: {error}\nWhat is set: digest config",
+            code=1,
+        )
     if as_json:
-        show_json(receipt)
+        show_json(receipts)
         return
-    say(f"{receipt.relay} took it: {receipt.code} {receipt.text}")
+    for receipt in receipts:
+        say(f"{receipt.relay} took it: {receipt.code} {receipt.text}")
     if found.settings.local:
         say(f"It is in the local inbox: {found.settings.base_url}/inbox/")
 

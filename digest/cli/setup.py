@@ -31,14 +31,14 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def services(now: str = "") -> Services:
     """The services for this command, at the time that it was told."""
     from digest.logs import configure
-    from digest.services import build, real_clock
+    from digest.services import build
     from digest.settings import load
 
     settings = load(os.environ, Path(".env"))
     # What the service logs at the usual level, a command prints.
     configure("error" if settings.log_level == "info" else settings.log_level, settings.log_format)
     if not now:
-        return build(settings, clock=real_clock)
+        return build(settings)
     instant = parse_time(now)
     return build(settings, clock=lambda: instant)
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from digest.cli.output import count, fail, say, show_json, show_table, waiting
 from digest.cli.setup import AsJson, Now, Really, acting
+from digest.errors import InputError
 
 if TYPE_CHECKING:
-    from digest.pipeline.delivering import Delivered
     from digest.pipeline.planning import Planned
+    from digest.pipeline.sending import Delivered
     from digest.services import Services
     from digest.storage.sources import Read
 
@@ -40,13 +43,28 @@ def plan(now: Now = "", *, really: Really = False, as_json: AsJson = False) -> N
     _exit_for(_unmade(planned))
 
 
-def deliver(now: Now = "", *, really: Really = False, as_json: AsJson = False) -> None:
-    """Send what is planned and due."""
-    delivered = _deliver(acting(now, really=really))
+def deliver(
+    now: Now = "",
+    *,
+    processes: Annotated[
+        int, typer.Option(min=1, max=64, help="How many processes send at once.")
+    ] = 1,
+    really: Really = False,
+    as_json: AsJson = False,
+) -> None:
+    """Send what is planned and due.
+
+    Ends with 0 when all of it was sent, with 1 when something was not, with 3 when a signal ended
+    it before that, and with 4 when a second one did so at once: what was under way is unknown.
+    """
+    if now and processes > 1:
+        raise InputError("--now and --processes do not go together: each process has its own time.")
+    delivered = _deliver(acting(now, really=really), processes=processes)
     if as_json:
         show_json(delivered)
     else:
         _show_delivered(delivered)
+    _exit_early(delivered)
     _exit_for(_troubles(delivered))
 
 
@@ -64,15 +82,20 @@ def run(now: Now = "", *, really: Really = False, as_json: AsJson = False) -> No
         show_reads(reads)
         _show_planned(planned)
         _show_delivered(delivered)
+    _exit_early(delivered)
     _exit_for([*_unread(reads), *_unmade(planned), *_troubles(delivered)])
 
 
-def _deliver(found: Services) -> Delivered:
+def _deliver(found: Services, *, processes: int = 1) -> Delivered:
     """Deliver; on a signal what is under way ends first, for nobody may wonder what arrived."""
-    with waiting("Sending"), found.relay() as server:
-        postman = found.postman(server)
+    with waiting("Sending"), found.relays() as relays:
+        postman = found.postman(relays, processes=processes)
+
+        def end(_number: int, _frame: object) -> None:
+            postman.halt() if postman.is_stopped else postman.stop()
+
         numbers = (signal.SIGINT, signal.SIGTERM)
-        before = {number: signal.signal(number, lambda *_: postman.stop()) for number in numbers}
+        before = {number: signal.signal(number, end) for number in numbers}
         try:
             return postman.deliver()
         finally:
@@ -133,8 +156,6 @@ def by_reason(counts: Mapping[str, int]) -> str:
 def _show_delivered(delivered: Delivered) -> None:
     counts = ", ".join(f"{n:,} {state}" for state, n in sorted(delivered.states.items()) if n)
     say(f"Delivered: {counts or 'nothing was due'}.")
-    if delivered.recovered:
-        say(f"Unknown: {delivered.recovered:,}, because a process died while it sent them.")
     if delivered.problem:
         say(f"The mail server could not be used: {delivered.problem}")
 
@@ -153,6 +174,13 @@ def _troubles(delivered: Delivered) -> list[str]:
         if delivered.states.get(state)
     ]
     return [*found, "the mail server"] if delivered.problem else found
+
+
+def _exit_early(delivered: Delivered) -> None:
+    if delivered.hard:
+        fail("Ended at once: what was under way is unknown. See: digest status", code=4)
+    if delivered.stopped:
+        fail("Ended early: what was under way is sent, the rest waits.", code=3)
 
 
 def _exit_for(troubles: list[str]) -> None:

@@ -6,6 +6,7 @@ All are called from one thread of the worker, except `beat`, which keeps its lea
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -17,14 +18,14 @@ from pathlib import Path
 from typing import Protocol
 
 from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import OperationalError
 
 from digest.delivery import Server
 from digest.errors import LeaseLost
 from digest.models import Limits, State
 from digest.storage import breaker, house, ledger, routes, runs, workers
 from digest.storage.breaker import Caution, kind_of
-from digest.storage.database import exclusive, reading, writing
-from digest.storage.house import HighWater
+from digest.storage.database import exclusive, give_up_waiting, reading, writing
 from digest.storage.ledger import Beginning, Claim, Result
 from digest.storage.routes import Breaker, Route
 
@@ -33,6 +34,8 @@ log = logging.getLogger(__name__)
 BEAT = 3.0  # seconds between two heartbeats
 LEASE = timedelta(seconds=15)  # without one for so long a worker is taken for dead
 _LOOK = 1.0  # seconds between two looks for receiving providers that have open rows
+_TENDING = timedelta(seconds=2)  # that rescuing waits for a row that another one has locked
+_SELDOM = 30.0  # seconds between two looks for what no time is left for, and the like
 _FEW = 8  # rows of one provider that are worth a statement
 _ALL = 1_000_000  # no limit
 # RFC 3463 3.2: no such mailbox, no such system, bad syntax, moved; null MX (RFC 7505).
@@ -110,7 +113,7 @@ class Books(Protocol):
     def is_needed(self) -> bool:
         """Whether there is anything to do; only reads."""
 
-    def enter(self) -> None:
+    def enter(self) -> Standing:
         """Come on the list of workers, and settle what those who died left behind."""
 
     def beat(self) -> Standing:
@@ -164,65 +167,85 @@ class LocalBooks:
         self._turns_until = 0.0
 
     def is_needed(self) -> bool:
-        now = self._clock()
+        now, wait = self._clock(), self._policy.resend_unknown
         with reading(self._engine) as connection:
-            if ledger.is_due(connection, now=now):
-                return True
-            if connection.dialect.name == "postgresql":
-                return bool(workers.overdue(connection, lease=LEASE))
-            return bool(workers.alive(connection))
+            return (
+                ledger.is_due(connection, now=now)
+                or (wait is not None and ledger.is_unknown(connection, before=now - wait, now=now))
+                or bool(self._dead(connection))
+            )
 
-    def enter(self) -> None:
-        if self._lock is not None:
-            self._held.enter_context(exclusive(self._engine, "deliver", self._lock))
+    def enter(self) -> Standing:
         if self._data_dir is not None:
             house.refuse_if_behind(self._engine, self._data_dir)
+        if self._lock is not None:
+            self._held.enter_context(exclusive(self._engine, "deliver", self._lock))
+        try:
+            return self._enter()
+        except BaseException:
+            self._held.close()
+            raise
+
+    def _enter(self) -> Standing:
         self._entered_at = self._clock()
+        self._tended = -math.inf
+        self._tend()
         with writing(self._engine) as connection:
-            lost = self._tend(connection)
             self._worker_id = workers.enter(connection)
             self._family.add(self._worker_id)
             for relay in self._relays:
                 whole = routes.find(connection, relay, [""])[""]
                 self._ids[relay] = {"": whole.id}
                 self._ways[whole.id] = (relay, "")
-            reached = house.rise(connection)
-        self._remember(reached)
-        self._turns.clear()
-        self._turns_until = 0.0
-        self._tell(lost)
+            standing = self._stand(connection)
+        self._remember()
+        return standing
 
     def beat(self) -> Standing:
         with writing(self._engine) as connection:
             if not workers.beat(connection, self._worker_id):
                 raise LeaseLost("Another worker took this one for dead; it stops.")
-            lost = self._tend(connection)
-            alive = workers.alive(connection)
-            reached = house.rise(connection)
-        self._remember(reached)
-        self._tell(lost)
+            standing = self._stand(connection)
+        self._remember()
+        self._tend()
+        return standing
+
+    def _stand(self, connection: Connection) -> Standing:
+        alive = workers.alive(connection)
+        self._reached = house.rise(connection)
         return Standing(rank=alive.index(self._worker_id), workers=len(alive))
 
-    def _remember(self, reached: HighWater) -> None:
+    def _remember(self) -> None:
+        """Note beside the database how far it has come, so that an older one is known as such."""
         if self._data_dir is not None:
-            house.remember(self._data_dir, reached)
+            house.remember(self._data_dir, self._reached)
 
-    def _tend(self, connection: Connection) -> int:
-        """Settle what nobody holds; how many rows became unknown."""
-        now = self._clock()
+    def _dead(self, connection: Connection) -> list[int]:
         if connection.dialect.name == "postgresql":
-            dead = workers.overdue(connection, lease=LEASE)
-        else:
-            # Whoever delivers holds the lock: all others on the list are dead.
-            dead = [one for one in workers.alive(connection) if one not in self._family]
-        lost = workers.rescue(connection, dead, now=now)
-        ledger.expire(connection, now=now)
-        if self._policy.resend_unknown is not None:
-            ledger.resend_unknown(connection, before=now - self._policy.resend_unknown, now=now)
-        breaker.judge(connection, self._policy.caution, now=now)
-        return lost
+            return workers.overdue(connection, lease=LEASE)
+        # Whoever delivers holds the lock: all others on the list are dead.
+        return [one for one in workers.alive(connection) if one not in self._family]
 
-    def _tell(self, lost: int) -> None:
+    def _tend(self) -> None:
+        """Settle what nobody holds; what another holds up for long is left for another time."""
+        now = self._clock()
+        try:
+            with writing(self._engine) as connection:
+                give_up_waiting(connection, after=_TENDING)
+                lost = workers.rescue(connection, self._dead(connection), now=now)
+                if time.monotonic() - self._tended >= _SELDOM:
+                    self._tended = time.monotonic()
+                    ledger.expire(connection, now=now)
+                    if (wait := self._policy.resend_unknown) is not None:
+                        ledger.resend_unknown(connection, before=now - wait, now=now)
+                    breaker.judge(connection, self._policy.caution, now=now)
+        except OperationalError as error:
+            log.warning(
+                "The ledger could not be tended: %s",
+                str(error.orig).partition("\n")[0],
+                extra={"action": "rescue"},
+            )
+            return
         if lost:
             log.error(
                 "%d deliveries are unknown: a process died while it sent them.",
@@ -246,7 +269,12 @@ class LocalBooks:
                 )
         self._family.discard(self._worker_id)
         self._held.close()
-        self._tell(lost)
+        if lost:
+            log.error(
+                "%d deliveries are unknown: they were cut off.",
+                lost,
+                extra={"action": "leave", "unknown": lost},
+            )
 
     # -------------------------------------------------------------- claiming
 
@@ -326,7 +354,7 @@ class LocalBooks:
         rates = [one for one in (limits.rate, slowed) if one is not None]
         if rates:
             found = ceil(min(rates))
-        if limits.connections is not None:
+        if provider and limits.connections is not None:
             found = min(found, 2 * max(1, standing.share(limits.connections)))
         if limits.daily is not None and route is not None and route.day == self._clock().date():
             found = min(found, max(0, limits.daily - route.drawn_today))

@@ -40,6 +40,11 @@ class Postman:
         """End at once: what is under way is unknown. Safe to call from a signal handler."""
         self._stopped = self._halted = True
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether it was told to end."""
+        return self._stopped
+
     def deliver(self, seconds: float | None = None) -> Delivered:
         """Send all that is due now, or what can be sent in so many seconds.
 

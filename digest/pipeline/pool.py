@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 from itertools import tee
+from typing import Any
 
 from sqlalchemy import Connection, Engine
 
@@ -44,9 +45,8 @@ MANY = 5  # what fails in a row without a success between is a fault of ours
 
 # What clocks may differ by, of the machines that read the sources and of those that plan.
 _CLOCK = timedelta(days=1)
-# Bounds, so that memory does not grow with the subscribers; beyond them things are made anew.
-_MOST_OFFERS = 5_000
-_MOST_SHOWN = 20_000
+# How much a pool remembers from one batch to the next.
+MOST_SHOWN, MOST_OFFERS, MOST_WINDOWS = 20_000, 5_000, 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,10 +86,9 @@ class Pool:
             found = papers.candidates(connection, since=since - _COMPARED)
             # After the candidates: no merge that made one of them may be missed.
             same_works = papers.same_works(connection)
-            self.gaps = gaps.load(connection)
             self.reads = sources.latest_reads(connection, sources_read, now=now)
             self.topics, self._queries = usable(topics.all_topics(connection))
-            lost = max((gap.end for gap in self.gaps), default=None)
+            lost = max((gap.end for gap in gaps.load(connection)), default=None)
             self.papers = {
                 paper.id: paper
                 for paper in found
@@ -98,15 +97,16 @@ class Pool:
                 # What was known before a restore may have been sent.
                 and not (lost and paper.first_seen_at and paper.first_seen_at <= lost)
             }
-            works = {paper_id: same_works.get(paper_id) for paper_id in self.papers}
-            members = set[int]().union(*filter(None, works.values()))
+            # Papers that were ever one stand for one another, whether they are merged now or not.
+            self._works = {
+                paper_id: same_works[paper_id] for paper_id in self.papers if paper_id in same_works
+            }
+            members = set[int]().union(*self._works.values())
             self._first_seen = papers.first_seen(connection, members)
         self._compared = found
-        # Papers that were ever one stand for one another, whether they are merged now or not.
-        self._works = {paper_id: works for paper_id, works in works.items() if works}
         self._stands_for: dict[int, set[int]] = defaultdict(set)
-        for paper_id, members in self._works.items():
-            for member in members:
+        for paper_id, works in self._works.items():
+            for member in works:
                 self._stands_for[member].add(paper_id)
 
     def had(
@@ -186,8 +186,6 @@ class Pool:
     def news(self, topics: frozenset[str], window: Window, *, weekly: bool) -> Iterator[Offer]:
         """What is good enough and new, best first, to all who follow these topics."""
         lists = self._weekly if weekly else self._daily
-        if len(self._offers) > _MOST_OFFERS:
-            self._offers.clear()
         best = self._shared((topics, weekly), lambda: lists.best(topics))
         return self._shared(
             (topics, weekly, window), lambda: news(best, window=window, rules=self._rules)
@@ -224,14 +222,24 @@ class Pool:
     def skeleton(self, *, locale: str) -> Part:
         """What stands around the papers."""
         part = self._renderer.skeleton(locale=locale)
-        self._new.setdefault(part.hash, part)
+        self._new[part.hash] = part
         return part
 
     def take_new_parts(self) -> list[Part]:
-        """The parts made since the last call, to be stored before a digest that names them."""
+        """The parts made since the last call, to be stored before a digest that names them.
+
+        A batch ends with it, and what was made for more than a few of them is forgotten, so that
+        memory does not grow with the number of subscribers.
+        """
         made, self._new = list(self._new.values()), {}
-        if len(self._shown) > _MOST_SHOWN:
-            self._shown.clear()
+        memories: list[tuple[dict[Any, Any], int]] = [
+            (self._shown, MOST_SHOWN),
+            (self._offers, MOST_OFFERS),
+            (self._new_since, MOST_WINDOWS),
+        ]
+        for memory, most in memories:
+            if len(memory) > most:
+                memory.clear()
         return made
 
     def show(self, items: Iterable[Item], *, locale: str) -> list[Shown]:
@@ -268,7 +276,7 @@ class Pool:
             )
             return
         for (item, entry), part in zip(entries.items(), parts, strict=True):
-            row = digests.item_row(item, part.hash)
+            row = digests.item_row(item)
             self._shown[locale, item] = Shown(item=item, entry=entry, part=part, row=row)
             self._new[part.hash] = part
 

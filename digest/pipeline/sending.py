@@ -22,9 +22,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol, TypeVar
 
+from sqlalchemy import Connection as Database
 from sqlalchemy import Engine
-from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
+from digest import metrics
 from digest.delivery import Connection
 from digest.errors import DeliveryError, LeaseLost, NotFound, TemplateError
 from digest.models import Message, Part, State
@@ -45,8 +47,12 @@ from digest.storage.ledger import OPEN, Beginning, Result
 from digest.storage.routes import LASTS
 
 T = TypeVar("T")
+K = TypeVar("K")
 log = logging.getLogger(__name__)
 
+# Rows are claimed when fewer are at hand for each connection, twice as many more at a time.
+_AHEAD = 2
+_LEAST = 32
 _IDLE = 1.0  # seconds between two looks for rows while others are under way
 _DRAW = 0.1  # seconds between two draws of allowances
 _LOOK = 0.1  # seconds between two looks at what a signal said
@@ -122,7 +128,7 @@ class Pass:
         self._queued, self._hungry = asyncio.Event(), asyncio.Event()
         self._clerk = ThreadPoolExecutor(1, "clerk")
         over = threading.Event()
-        await self._call(self._books.enter)
+        self._standing = await self._call(self._books.enter)
         self._beaten = uptime()
         heart = threading.Thread(target=self._beat, args=[over], name="heartbeat", daemon=True)
         heart.start()
@@ -255,39 +261,46 @@ class Pass:
     async def _claim(self, queue: Queue) -> int:
         """Claim for a way what its connections can soon carry; how many rows."""
         lines = self._lines(queue)
-        room = 0 if len(queue.ready) > lines else max(16, 3 * lines) - len(queue.ready)
+        room = 0 if len(queue.ready) > _AHEAD * lines else max(_LEAST, 2 * _AHEAD * lines)
         claimed = await self._call(
             self._books.claim, queue.way.relay.name, room, Counter(queue.held), self._standing
         )
         queue.more = claimed.more
         if not claimed.orders:
             return 0
-        found = await self._call(self._load, claimed.orders)
+        found = await self._load(claimed.orders)
         queue.add(found)
         return len(found)
 
-    def _load(self, orders: Sequence[Order]) -> list[Job]:
-        with reading(self._engine) as connection:
-            known = {
-                one.delivery_id: one
-                for one in contents(connection, [one.claim.delivery_id for one in orders])
-            }
-            named = {one.skeleton for one in known.values()}
-            named.update(part for one in known.values() for part, _ in one.cards)
-            missing = self._composer.unknown(named)
-            for part in parts(connection, missing) if missing else ():
-                try:
-                    self._composer.learn([part])
-                    missing.discard(part.hash)
-                except Exception:
-                    log.exception(
-                        "Part %s of mails cannot be used.", part.hash, extra={"action": "compose"}
-                    )
+    async def _load(self, orders: Sequence[Order]) -> list[Job]:
+        """The orders with what is frozen of them; reading waits for no commit."""
+        ids = [one.claim.delivery_id for one in orders]
+        known = {one.delivery_id: one for one in await self._read(contents, ids)}
+        missing = self._composer.unknown(
+            {one.skeleton for one in known.values()}.union(
+                part for one in known.values() for part, _ in one.cards
+            )
+        )
+        for part in await self._read(parts, missing) if missing else ():
+            try:
+                self._composer.learn([part])
+                missing.discard(part.hash)
+            except Exception:
+                log.exception(
+                    "Part %s of mails cannot be used.", part.hash, extra={"action": "compose"}
+                )
         jobs = [Job(order, known[order.claim.delivery_id]) for order in orders]
         for job in jobs if missing else ():
             named = {job.content.skeleton, *(part for part, _ in job.content.cards)}
             job.broken = not missing.isdisjoint(named)
         return jobs
+
+    async def _read(self, read: Callable[[Database, Collection[K]], T], keys: Collection[K]) -> T:
+        def work() -> T:
+            with reading(self._engine) as connection:
+                return read(connection, keys)
+
+        return await asyncio.to_thread(work)
 
     def _lines(self, queue: Queue) -> int:
         most = queue.way.relay.limits.connections
@@ -349,7 +362,9 @@ class Pass:
 
     async def _next(self, queue: Queue, *, urgent: bool) -> Job | None:
         """The next row with its message; None when the connection is no longer needed."""
-        while not self._ending and queue.way.usable:
+        while (
+            not self._ending and queue.way.usable and (urgent or queue.lines <= self._lines(queue))
+        ):
             job = self._take(queue, urgent=urgent)
             if job is not None or urgent:
                 return job
@@ -361,7 +376,7 @@ class Pass:
         while not (self._ending or self._told()[0]) and (
             job := queue.take(self._standing, urgent=urgent)
         ):
-            if len(queue.ready) == self._lines(queue):
+            if len(queue.ready) <= _AHEAD * self._lines(queue):
                 self._hungry.set()
             if self._compose(job):
                 return job
@@ -453,6 +468,7 @@ class Pass:
             queue.passing = True
             queue.way.works()
             seconds = uptime() - started
+            queue.taken.append(seconds)
             self._report(accepted(receipt, job.order, seconds=seconds, now=self._clock()))
         if following is None:
             return None
@@ -480,6 +496,7 @@ class Pass:
                 self._back_off(queue, error)
             queue.passing = False
         self._report(result)
+        metrics.refused(queue.way.relay.name, error.code)
         log.warning(
             "Delivery %d: %s. %s",
             result.delivery_id,
@@ -571,6 +588,10 @@ class Pass:
                         begun.set_result(False)
                 self._fail(error)
                 continue
+            for queue in self._queues:
+                if queue.taken:
+                    metrics.observe_many(queue.way.relay.name, queue.taken)
+                    queue.taken = []
             for result in results:
                 if result.delivery_id in done.moved and (result.spent or result.state not in OPEN):
                     self._states[result.state] += 1
@@ -588,9 +609,10 @@ class Pass:
         while True:
             try:
                 return self._books.exchange(results, begins, returned)
-            except (OperationalError, InterfaceError) as error:
+            except DBAPIError as error:
                 # SQLite says so of what no waiting mends, and has waited for its lock already.
-                if self._engine.name == "sqlite" or uptime() - since > _PATIENCE:
+                away = isinstance(error, OperationalError) or error.connection_invalidated
+                if self._engine.name == "sqlite" or not away or uptime() - since > _PATIENCE:
                     raise
                 log.warning(
                     "The database does not answer: %s",

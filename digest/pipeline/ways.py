@@ -99,6 +99,7 @@ class Queue:
         self.lines = 0  # connections that are, or are to be, open
         self.open: set[Connection] = set()
         self.opening = 0
+        self.taken: list[float] = []  # seconds that the latest messages took
         self.fewer = 0  # connections that the server did not allow
         self.passing = False  # a message got through since the last trouble
         self.more = False  # a limit keeps further rows waiting

@@ -38,7 +38,7 @@ def batch(engine: Engine) -> Iterator[tuple[Connection, AbstractContextManager[C
             yield connection, writing(engine)
 
 
-def listed(dialect: str) -> Subquery:
+def people_of(dialect: str) -> Subquery:
     """The subscribers that a statement is about, as a table; its parameter `ids` is a `listing`.
 
     A list in the statement itself would be another statement for each number of them.
@@ -47,5 +47,5 @@ def listed(dialect: str) -> Subquery:
 
 
 def listing(subscriber_ids: Iterable[int]) -> str:
-    """The subscribers as `listed` takes them."""
+    """The subscribers as `people_of` takes them."""
     return packed([subscriber_id] for subscriber_id in subscriber_ids)

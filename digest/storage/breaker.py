@@ -7,17 +7,23 @@ Then the route is stopped, nobody is charged, and no address is held to be bad o
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Connection, and_, case, func, select, update
+from sqlalchemy import Connection, Row, and_, case, distinct, func, select, update
 
 from digest import schema
 from digest.models import State, Status
 from digest.storage import subscribers
 from digest.storage.database import insert_ignoring
 from digest.storage.routes import Breaker, Route, find, special
+
+BREAKER = "breaker"  # the reason of those whom a refusal on a stopped route does not charge
+PROBE_LASTS = timedelta(minutes=15)  # longer than a server may take for its answers
+_REACH = 20_000  # attempts
+_AT_ONCE = 100  # addresses
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,21 +43,24 @@ def kind_of(code: int | None, enhanced: str | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """The last attempt at one recipient."""
+    """An attempt at a recipient."""
 
     attempt_id: int
     delivery_id: int
+    recipient: int
     provider: str
     state: State
     kind: str  # of a refusal; "" else
     text: str
 
 
-def _window(connection: Connection, route: Route, *, size: int) -> list[_Seen]:
-    """The last different recipients of a route, newest first."""
+def _recent(connection: Connection, route: Route, *, size: int) -> list[_Seen]:
+    """The last attempts on a route, newest first: enough for a window of that size."""
     attempts, ways, rows = schema.attempt, schema.route, schema.delivery
     mine = attempts.c.route_id == route.id if route.provider else ways.c.relay == route.relay
     start = select(ways.c.window_from).where(ways.c.id == route.id).scalar_subquery()
+    # What is older tells nothing of now, and the way to it through other relays' attempts is long.
+    oldest = select(func.max(attempts.c.id) - _REACH).scalar_subquery()
     found = connection.execute(
         select(
             attempts.c.id,
@@ -62,65 +71,94 @@ def _window(connection: Connection, route: Route, *, size: int) -> list[_Seen]:
             attempts.c.text,
             ways.c.provider,
             rows.c.subscriber_id,
+            rows.c.reason,
         )
         .join(ways, ways.c.id == attempts.c.route_id)
         .join(rows, rows.c.id == attempts.c.delivery_id)
-        .where(mine, attempts.c.id >= start)
+        .where(mine, attempts.c.id >= start, attempts.c.id > oldest)
         .order_by(attempts.c.id.desc())
         .limit(3 * size)
     )
-    seen: dict[int, _Seen] = {}
-    for row in found:
-        refused = row.outcome in (State.FAILED, State.DEFERRED) and row.code is not None
-        seen.setdefault(
-            row.subscriber_id or -row.delivery_id,
-            _Seen(
-                attempt_id=row.id,
-                delivery_id=row.delivery_id,
-                provider=row.provider,
-                state=State(row.outcome),
-                kind=kind_of(row.code, row.enhanced) if refused else "",
-                text=row.text,
-            ),
+    return [
+        _Seen(
+            attempt_id=row.id,
+            delivery_id=row.delivery_id,
+            recipient=row.subscriber_id or -row.delivery_id,
+            provider=row.provider,
+            state=State(row.outcome),
+            kind=kind_of(row.code, row.enhanced) if _is_refusal(row) else "",
+            text=row.text,
         )
+        for row in found
+    ]
+
+
+def _is_refusal(row: Row[Any]) -> bool:
+    """Of the recipient; the server's own trouble is another matter."""
+    return row.outcome in (State.FAILED, State.DEFERRED) and row.reason != "mail server"
+
+
+def _window(recent: Iterable[_Seen], *, size: int) -> list[_Seen]:
+    """The last attempt at each of the last different recipients, newest first."""
+    seen: dict[int, _Seen] = {}
+    for one in recent:
+        seen.setdefault(one.recipient, one)
     return list(seen.values())[:size]
+
+
+def _is_too_much(refused: int, recipients: int, caution: Caution, *, least: int) -> bool:
+    return refused >= least and refused > caution.share * recipients
 
 
 def watch(
     connection: Connection,
     relay: str,
-    providers: Collection[str],
+    refused: Mapping[str, Mapping[int, str]],
     caution: Caution,
     *,
     now: datetime,
 ) -> list[Route]:
-    """Stop what must be stopped, after refusals by these providers; the routes that were.
+    """Stop what must be stopped, after the refusals just stored; the routes that were.
 
-    The rows that tripped a breaker wait again, and no attempt of theirs is spent.
+    `refused` holds them by provider, as {delivery: kind}. Those that tripped a breaker wait again,
+    and no attempt of theirs is spent.
     """
     stopped = []
-    ways = find(connection, relay, [*providers, ""])
-    for provider, route in ways.items():
+    for provider, route in sorted(find(connection, relay, [*refused, ""]).items()):
         if route.state is not Breaker.CLOSED:
             continue
-        seen = _window(connection, route, size=caution.window)
-        kind, number = max(
-            Counter(one.kind for one in seen if one.kind).items(),
-            key=lambda item: item[1],
-            default=("", 0),
-        )
-        if number < caution.least or number <= caution.share * len(seen):
-            continue
-        refused = [one for one in seen if one.kind == kind]
-        # What one provider refuses is no reason to stop the others.
-        if not provider and len({one.provider for one in refused}) < 2:
-            continue
-        reason = f"{number} of the last {len(seen)} recipients were refused with {kind}"
-        words = f"{reason}: {refused[0].text}"[:500]
-        _open(connection, route, kind=kind, reason=words, now=now, wait=caution.waits[0])
-        _return(connection, [one.delivery_id for one in refused], now=now)
-        stopped.append(find(connection, relay, [provider])[provider])
+        seen = _window(_recent(connection, route, size=caution.window), size=caution.window)
+        kinds = Counter(one.kind for one in seen if one.kind)
+        for kind, number in kinds.most_common(1):
+            alike = [one for one in seen if one.kind == kind]
+            if not _is_too_much(number, len(seen), caution, least=caution.least) or (
+                not provider and _is_of_one_provider(seen, alike, caution)
+            ):
+                continue
+            words = f"{number} of the last {len(seen)} recipients were refused with {kind}"
+            reason = f"{words}: {alike[0].text}"[:500]
+            _open(connection, route, kind=kind, reason=reason, now=now, wait=caution.waits[0])
+            # More may have been refused at one go than a window holds.
+            latest = [
+                delivery_id
+                for name, rows in refused.items()
+                for delivery_id, what in rows.items()
+                if what == kind and provider in ("", name)
+            ]
+            _return(connection, {*latest, *(one.delivery_id for one in alike)}, now=now)
+            stopped.append(find(connection, relay, [provider])[provider])
     return stopped
+
+
+def _is_of_one_provider(seen: Sequence[_Seen], refused: Sequence[_Seen], caution: Caution) -> bool:
+    """Whether a relay may go on, since all but one of the providers take what it brings them."""
+    [(worst, _)] = Counter(one.provider for one in refused).most_common(1)
+    return not _is_too_much(
+        sum(one.provider != worst for one in refused),
+        sum(one.provider != worst for one in seen),
+        caution,
+        least=max(1, caution.least // 2),
+    )
 
 
 def _open(
@@ -147,26 +185,33 @@ def _open(
     )
 
 
-def _return(connection: Connection, delivery_ids: Sequence[int], *, now: datetime) -> None:
+def _return(connection: Connection, delivery_ids: Collection[int], *, now: datetime) -> None:
     table, bounces = schema.delivery, schema.bounce
-    connection.execute(
-        update(table)
+    # Who is claimed again at this moment is not waited for: they might wait for this route.
+    free = (
+        select(table.c.id)
         .where(
-            table.c.id.in_(delivery_ids),
+            table.c.id.in_(sorted(delivery_ids)),
             table.c.state.in_((State.FAILED, State.DEFERRED)),
             table.c.give_up_at > now,
         )
+        .with_for_update(skip_locked=True)
+    )
+    charged = and_(table.c.attempts > 0, table.c.reason != BREAKER)
+    connection.execute(
+        update(table)
+        .where(table.c.id.in_(list(connection.execute(free).scalars())))
         .values(
             state=State.DEFERRED,
-            reason="breaker",
-            attempts=case((table.c.attempts > 0, table.c.attempts - 1), else_=0),
+            reason=BREAKER,
+            attempts=case((charged, table.c.attempts - 1), else_=table.c.attempts),
             next_attempt_at=now,
             ended_at=None,
         )
     )
     connection.execute(
         update(bounces)
-        .where(bounces.c.delivery_id.in_(delivery_ids), bounces.c.verdict == "")
+        .where(bounces.c.delivery_id.in_(sorted(delivery_ids)), bounces.c.verdict == "")
         .values(verdict="withdrawn")
     )
 
@@ -174,7 +219,7 @@ def _return(connection: Connection, delivery_ids: Sequence[int], *, now: datetim
 def start_probe(connection: Connection, route: Route, *, now: datetime) -> bool:
     """Take the right to try a stopped route with one message; False when another has it.
 
-    Who takes it and dies loses it after the first wait.
+    Who takes it and dies loses it after PROBE_LASTS.
     """
     table = schema.route
     return bool(
@@ -182,10 +227,10 @@ def start_probe(connection: Connection, route: Route, *, now: datetime) -> bool:
             update(table)
             .where(
                 table.c.id == route.id,
-                table.c.state.in_((Breaker.OPEN, Breaker.PROBING)),
+                table.c.state != Breaker.CLOSED,
                 table.c.probe_at <= now,
             )
-            .values(state=Breaker.PROBING, probe_at=now + timedelta(minutes=15))
+            .values(state=Breaker.PROBING, probe_at=now + PROBE_LASTS)
         ).rowcount
     )
 
@@ -195,18 +240,31 @@ def end_probe(
 ) -> None:
     """Open the way again, or wait longer."""
     table = schema.route
-    probing = and_(table.c.id == route_id, table.c.state == Breaker.PROBING)
-    if good:
-        latest = select(func.coalesce(func.max(schema.attempt.c.id), 0) + 1).scalar_subquery()
-        values = {"state": Breaker.CLOSED, "window_from": latest, "probe_at": None, "probes": 0}
-        connection.execute(update(table).where(probing).values(values))
+    route = connection.execute(select(table).where(table.c.id == route_id)).one()
+    if route.state != Breaker.PROBING:
         return
-    probes = connection.execute(select(table.c.probes).where(table.c.id == route_id)).scalar_one()
-    wait = caution.waits[min(probes + 1, len(caution.waits) - 1)]
+    if not good:
+        probes = route.probes + 1
+        wait = caution.waits[min(probes, len(caution.waits) - 1)]
+        values = {"state": Breaker.OPEN, "probes": probes, "probe_at": now + wait}
+        connection.execute(update(table).where(table.c.id == route_id).values(values))
+        return
+    # What a relay refused while it was in trouble is held against none of its providers.
+    latest = select(func.coalesce(func.max(schema.attempt.c.id), 0) + 1).scalar_subquery()
+    concerned = and_(table.c.relay == route.relay, table.c.state == Breaker.CLOSED)
+    if not route.provider:
+        connection.execute(update(table).where(concerned).values(window_from=latest))
+    values = {"state": Breaker.CLOSED, "window_from": latest, "probe_at": None, "probes": 0}
+    connection.execute(update(table).where(table.c.id == route_id).values(values))
+
+
+def drop_probe(connection: Connection, route_id: int, *, now: datetime) -> None:
+    """The message that was to try the way did not leave: another may do it at once."""
+    table = schema.route
     connection.execute(
         update(table)
-        .where(probing)
-        .values(state=Breaker.OPEN, probes=probes + 1, probe_at=now + wait)
+        .where(table.c.id == route_id, table.c.state == Breaker.PROBING)
+        .values(state=Breaker.OPEN, probe_at=now)
     )
 
 
@@ -251,46 +309,59 @@ def note_bounces(
 def judge(connection: Connection, caution: Caution, *, now: datetime) -> int:
     """Suppress the addresses that were said to be bad while their route was healthy; how many.
 
-    Healthy is what went on delivering: of the last recipients fewer than the breaker's share were
-    refused so, and at least as many as would trip it were tried after this one.
+    Healthy is a relay that took enough messages since to trip its breaker, had they been refused,
+    and that does not refuse in this way what would trip it. An address that its subscriber has
+    left meanwhile is of no concern.
     """
-    bounces, ways = schema.bounce, schema.route
-    pending = connection.execute(
-        select(bounces, ways.c.relay)
-        .join(ways, ways.c.id == bounces.c.route_id)
-        .where(bounces.c.verdict == "")
-        .order_by(bounces.c.attempt_id)
-        .limit(500)
-    ).all()
+    bounces, ways, rows, people = schema.bounce, schema.route, schema.delivery, schema.subscriber
+    waiting = bounces.join(ways, ways.c.id == bounces.c.route_id)
+    relays = connection.execute(
+        select(distinct(ways.c.relay)).select_from(waiting).where(bounces.c.verdict == "")
+    )
     suppressed = 0
-    for relay in {row.relay for row in pending}:
+    for relay in list(relays.scalars()):
         whole = find(connection, relay, [""])[""]
-        stopped = [
-            one for one in special(connection, relay).values() if one.state is not Breaker.CLOSED
-        ]
-        if any(not one.provider for one in stopped):
+        recent = _recent(connection, whole, size=caution.window)
+        accepted = [one.attempt_id for one in recent if one.state is State.SENT]
+        if whole.state is not Breaker.CLOSED or len(accepted) < caution.least:
             continue
-        seen = _window(connection, whole, size=caution.window)
+        seen = _window(recent, size=caution.window)
         kinds = Counter(one.kind for one in seen if one.kind)
-        for row in pending:
-            after = sum(1 for one in seen if one.attempt_id > row.attempt_id)
-            if (
-                row.relay != relay
-                or row.route_id in {one.id for one in stopped}
-                or after < caution.least
-                or kinds[row.kind] > caution.share * len(seen)
-            ):
-                continue
-            suppressed += subscribers.unsubscribe(
-                connection,
-                row.subscriber_id,
-                now=now,
-                status=Status.BOUNCED,
-                detail=f"refused with {row.kind}",
+        doubtful = [
+            kind
+            for kind, number in kinds.items()
+            if _is_too_much(number, len(seen), caution, least=caution.least)
+        ]
+        bad = connection.execute(
+            select(
+                *(bounces.c.delivery_id, bounces.c.subscriber_id, bounces.c.kind),
+                (rows.c.address == people.c.address).label("current"),
             )
+            .select_from(waiting)
+            .join(rows, rows.c.id == bounces.c.delivery_id)
+            .join(people, people.c.id == bounces.c.subscriber_id)
+            .where(
+                bounces.c.verdict == "",
+                bounces.c.attempt_id < accepted[caution.least - 1],
+                bounces.c.kind.not_in(doubtful),
+                ways.c.relay == relay,
+                ways.c.state == Breaker.CLOSED,
+            )
+            .order_by(bounces.c.attempt_id)
+            .limit(_AT_ONCE)
+        ).all()
+        for row in bad:
+            if row.current:
+                suppressed += subscribers.unsubscribe(
+                    connection,
+                    row.subscriber_id,
+                    now=now,
+                    status=Status.BOUNCED,
+                    detail=f"refused with {row.kind}",
+                )
             connection.execute(
                 update(bounces)
                 .where(bounces.c.delivery_id == row.delivery_id)
-                .values(verdict="suppressed")
+                .values(verdict="suppressed" if row.current else "withdrawn")
             )
     return suppressed

@@ -40,9 +40,9 @@ def contents(connection: Connection, delivery_ids: Collection[int]) -> list[Cont
             delivery_id=delivery_id,
             personal=personal,
             skeleton=skeleton,
-            cards=tuple((item["part"], item["card"]) for item in items or ()),
+            cards=_named(names),
         )
-        for delivery_id, skeleton, personal, items in unpacked(
+        for delivery_id, skeleton, personal, names in unpacked(
             connection.execute(
                 _contents(connection.dialect.name),
                 {"rows": packed([one] for one in delivery_ids)},
@@ -67,7 +67,7 @@ def _contents(dialect: str) -> Executable:
                 deliveries.c.id,
                 func.coalesce(digests.c.skeleton, mails.c.skeleton),
                 document(func.coalesce(digests.c.personal, mails.c.personal)),
-                document(digests.c["items"]),
+                digests.c.parts,
             )
         )
         .select_from(rows)
@@ -75,6 +75,11 @@ def _contents(dialect: str) -> Executable:
         .outerjoin(digests, digests.c.id == deliveries.c.digest_id)
         .outerjoin(mails, mails.c.id == deliveries.c.account_mail_id)
     )
+
+
+def _named(names: str | None) -> tuple[tuple[str, bool], ...]:
+    cards, _, lines = (names or "").partition("|")
+    return (*((one, True) for one in cards.split()), *((one, False) for one in lines.split()))
 
 
 def parts(connection: Connection, hashes: Collection[str]) -> list[Part]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import math
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,9 @@ from digest.errors import Busy, SettingsError
 # SQLite's locks and its WAL's shared memory do not work over a network (sqlite.org/wal.html).
 _NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs", "ceph"}
 
+_CLOCK_LASTS = 60.0  # seconds
+_IDLE_IN_TRANSACTION = 20_000  # milliseconds
+
 
 def open_database(url: str) -> Engine:
     """An engine for `sqlite:///PATH` or `postgresql+psycopg://...`; SettingsError if unreachable.
@@ -51,7 +56,7 @@ def open_database(url: str) -> Engine:
         if parsed.get_backend_name() == "sqlite":
             engine = _open_sqlite(url, Path(parsed.database or ""))
         else:
-            engine = create_engine(url, pool_pre_ping=True, hide_parameters=True)
+            engine = _open_postgresql(url)
         with engine.connect() as connection:
             connection.execute(text("SELECT 1"))
     except (SQLAlchemyError, OSError) as error:
@@ -60,6 +65,20 @@ def open_database(url: str) -> Engine:
         raise SettingsError(
             f"DIGEST_DATABASE_URL: the database at {shown} cannot be opened: {first}"
         ) from error
+    return engine
+
+
+def _open_postgresql(url: str) -> Engine:
+    engine = create_engine(url, pool_pre_ping=True, hide_parameters=True)
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: DBAPIConnection, _record: object) -> None:
+        # A process that is stopped in mid-transaction must not hold its rows for ever.
+        cursor = connection.cursor()
+        cursor.execute(f"SET idle_in_transaction_session_timeout = {_IDLE_IN_TRANSACTION}")
+        cursor.close()
+        connection.commit()
+
     return engine
 
 
@@ -154,6 +173,16 @@ def _busy(name: str) -> Busy:
     return Busy(f"Another process is at it ({name}). It holds the lock until it ends; try again.")
 
 
+def give_up_waiting(connection: Connection, *, after: timedelta) -> None:
+    """Let this transaction fail, OperationalError, that waits longer for another's lock.
+
+    SQLite has one lock for all, and its own patience.
+    """
+    if connection.dialect.name == "postgresql":
+        milliseconds = int(after.total_seconds() * 1000)
+        connection.execute(text(f"SET LOCAL lock_timeout = {milliseconds}"))
+
+
 def insert_into(dialect: str, table: Table) -> Any:
     """INSERT with the ON CONFLICT of both databases, which SQLAlchemy has once for each."""
     if dialect == "postgresql":
@@ -175,6 +204,26 @@ def clock(connection: Connection) -> datetime:
         return found.astimezone(UTC)
     now = connection.exec_driver_sql("SELECT strftime('%Y-%m-%d %H:%M:%f', 'now')").scalar_one()
     return datetime.fromisoformat(now).replace(tzinfo=UTC)
+
+
+class DatabaseClock:
+    """The database's clock, asked once a minute and carried on in between.
+
+    Machines that share a database share its time, however wrong their own clocks are.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._asked = -math.inf
+
+    def __call__(self) -> datetime:
+        """Now."""
+        passed = time.monotonic() - self._asked
+        if passed > _CLOCK_LASTS:
+            with self._engine.connect() as connection:
+                self._now, passed = clock(connection), 0.0
+            self._asked = time.monotonic()
+        return self._now + timedelta(seconds=passed)
 
 
 def given(dialect: str, rows: BindParameter[str], **columns: TypeEngine[Any]) -> Subquery:

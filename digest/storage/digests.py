@@ -44,6 +44,7 @@ class Frozen:
     items: Sequence[str] = ()  # of each paper what `item_row` makes: many digests hold the same
     reason: str = ""
     skeleton: str | None = None
+    parts: str = ""  # what `names_of` makes
     personal: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -78,6 +79,7 @@ def freeze(
             f"[{','.join(one.items)}]",
             one.reason,
             one.skeleton,
+            one.parts,
             json.dumps(one.personal),
         )
         for one in digests
@@ -86,7 +88,7 @@ def freeze(
         (subscriber_id, slot): digest_id
         for digest_id, subscriber_id, slot in connection.execute(
             _insert_digests(dialect), {"rows": rows, "now": now}
-        )
+        ).all()
     }
     deliveries = packed(
         (
@@ -111,7 +113,7 @@ def _insert_digests(dialect: str) -> Executable:
     table = schema.digest
     names = (
         *("subscriber_id", "slot", "due_at", "zone", "hour", "frequency", "window_start"),
-        *("paper_ids", "items", "reason", "skeleton", "personal"),
+        *("paper_ids", "items", "reason", "skeleton", "parts", "personal"),
     )
     rows = given(dialect, bindparam("rows"), **{name: table.c[name].type for name in names})
     statement: Executable = (
@@ -145,15 +147,21 @@ def _insert_deliveries(dialect: str) -> Executable:
     return insert(table).from_select([*names, *more], select(rows, *more.values()))
 
 
-def item_row(item: Item, part: str) -> str:
-    """A chosen paper as the stored digest names it, with its card's hash; JSON."""
+def names_of(parts: Iterable[tuple[str, bool]]) -> str:
+    """The parts that a digest is made of, by their hashes; each with whether it is a full card."""
+    named = list(parts)
+    cards = (part for part, card in named if card)
+    return f"{' '.join(cards)}|{' '.join(part for part, card in named if not card)}"
+
+
+def item_row(item: Item) -> str:
+    """A chosen paper as the stored digest names it; JSON."""
     return json.dumps(
         {
             "paper_id": item.paper_id,
             "score": round(item.score, 6),
             "card": item.card,
             "reasons": [[reason.kind, *reason.args] for reason in item.reasons],
-            "part": part,
         }
     )
 
@@ -169,53 +177,6 @@ def items_of(rows: Sequence[Mapping[str, Any]]) -> tuple[Item, ...]:
         )
         for row in rows
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Content:
-    """What a delivery's bytes are made of."""
-
-    personal: Mapping[str, Any]
-    skeleton: Part
-    cards: tuple[tuple[Part, bool], ...]  # with each, whether it is a full card
-
-
-def content(connection: Connection, delivery_id: int) -> Content:
-    """The frozen content of a delivery, whatever was stored since."""
-    deliveries, digests, mails = schema.delivery, schema.digest, schema.account_mail
-    row = (
-        connection.execute(
-            select(
-                func.coalesce(digests.c.skeleton, mails.c.skeleton).label("skeleton"),
-                digests.c.personal.label("digest_personal"),
-                mails.c.personal.label("mail_personal"),
-                digests.c["items"],
-            )
-            .select_from(deliveries)
-            .outerjoin(digests, digests.c.id == deliveries.c.digest_id)
-            .outerjoin(mails, mails.c.id == deliveries.c.account_mail_id)
-            .where(deliveries.c.id == delivery_id)
-        )
-        .mappings()
-        .one()
-    )
-    items = row["items"] or []
-    parts = _parts(connection, {row["skeleton"], *(item["part"] for item in items)})
-    return Content(
-        personal=row["digest_personal"] or row["mail_personal"],
-        skeleton=parts[row["skeleton"]],
-        cards=tuple((parts[item["part"]], item["card"]) for item in items),
-    )
-
-
-def _parts(connection: Connection, hashes: Iterable[str]) -> dict[str, Part]:
-    table = schema.part
-    rows = connection.execute(
-        select(table.c.hash, table.c.kind, table.c.head, table.c.html, table.c.text).where(
-            table.c.hash.in_(sorted(hashes))
-        )
-    )
-    return {row["hash"]: Part(**{**row, "head": row["head"] or b""}) for row in rows.mappings()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -100,7 +100,9 @@ def _empty_digests(engine: Engine, *, before: datetime) -> int:
     for stretch in _stretches(engine, digests, full):
         with writing(engine) as connection:
             total += connection.execute(
-                update(digests).where(stretch, full).values(items=[], personal={}, skeleton=None)
+                update(digests)
+                .where(stretch, full)
+                .values(items=[], personal={}, skeleton=None, parts="")
             ).rowcount
             connection.execute(
                 update(deliveries)

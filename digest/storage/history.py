@@ -24,7 +24,7 @@ from sqlalchemy import (
 
 from digest import schema
 from digest.models import State
-from digest.storage.batches import listed, listing
+from digest.storage.batches import listing, people_of
 from digest.storage.database import given, packed
 
 _HAD = (State.SENT, State.UNKNOWN, State.PLANNED, State.CLAIMED, State.SENDING, State.DEFERRED)
@@ -37,12 +37,12 @@ def last_planned(
     found = connection.execute(
         _last_planned(connection.dialect.name), {"ids": listing(subscriber_ids)}
     )
-    return {row[0]: row[1] for row in found}
+    return {row[0]: row[1] for row in found.all()}
 
 
 @cache
 def _last_planned(dialect: str) -> Executable:
-    digests, deliveries, people = schema.digest, schema.delivery, listed(dialect)
+    digests, deliveries, people = schema.digest, schema.delivery, people_of(dialect)
     last = (
         select(digests.c.planned_at)
         .join(deliveries, deliveries.c.digest_id == digests.c.id)
@@ -60,7 +60,7 @@ def had(
     found: dict[int, set[int]] = {subscriber_id: set() for subscriber_id in subscriber_ids}
     for subscriber_id, lists in connection.execute(
         _had(connection.dialect.name), {"ids": listing(subscriber_ids), "since": since}
-    ):
+    ).all():
         found[subscriber_id].update(*lists)
     return found
 
@@ -68,7 +68,7 @@ def had(
 @cache
 def _had(dialect: str) -> Executable:
     """One row for each subscriber: to fetch a row costs more than to unpack one."""
-    digests, deliveries, people = schema.digest, schema.delivery, listed(dialect)
+    digests, deliveries, people = schema.digest, schema.delivery, people_of(dialect)
     lists = (
         func.jsonb_agg(digests.c.paper_ids)
         if dialect == "postgresql"
@@ -108,7 +108,7 @@ def had_between(
 
 @cache
 def _had_between(dialect: str) -> Executable:
-    digests, deliveries, people = schema.digest, schema.delivery, listed(dialect)
+    digests, deliveries, people = schema.digest, schema.delivery, people_of(dialect)
     unpack = func.json_each if dialect == "sqlite" else func.jsonb_array_elements_text
     held = unpack(digests.c.paper_ids).table_valued("value", joins_implicitly=True)
     paper_id = cast(held.c.value, BigInteger)

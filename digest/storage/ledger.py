@@ -218,6 +218,19 @@ def expire(connection: Connection, *, now: datetime) -> int:
     ).rowcount
 
 
+def is_unknown(connection: Connection, *, before: datetime, now: datetime) -> bool:
+    """Whether there is anything for `resend_unknown`."""
+    return bool(connection.execute(select(exists().where(_lost(before, now)))).scalar_one())
+
+
+def _lost(before: datetime, now: datetime) -> ColumnElement[bool]:
+    table = schema.delivery
+    bad = text("delivery.state IN ('failed', 'unknown')")  # the words of the partial index
+    return and_(
+        bad, table.c.state == State.UNKNOWN, table.c.ended_at <= before, table.c.give_up_at > now
+    )
+
+
 def resend_unknown(connection: Connection, *, before: datetime, now: datetime) -> int:
     """Let unknown rows that ended before then be tried again, with the same Message-ID."""
     table = schema.delivery

@@ -11,6 +11,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, inspect
 
 from digest.errors import SchemaError
+from digest.storage import queue
 from digest.storage.database import writing
 
 
@@ -27,6 +28,8 @@ def upgrade(engine: Engine) -> tuple[str | None, str]:
         before = MigrationContext.configure(connection).get_current_revision()
         config.attributes["connection"] = connection
         _upgrade(config, "head")
+        if engine.dialect.name == "postgresql":
+            queue.upgrade(connection)
         after = MigrationContext.configure(connection).get_current_revision()
     assert after is not None
     return before, after
@@ -37,8 +40,9 @@ def check(engine: Engine) -> str | None:
     head = ScriptDirectory.from_config(_config()).get_current_head()
     with engine.connect() as connection:
         current = MigrationContext.configure(connection).get_current_revision()
+        behind = engine.dialect.name == "postgresql" and not queue.is_current(connection)
     if current == head:
-        return None
+        return "The tables of the workers' jobs are behind. Run: digest migrate" if behind else None
     if current is None:
         return "The database has no tables yet. Run: digest migrate"
     known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}

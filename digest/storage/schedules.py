@@ -15,7 +15,7 @@ from sqlalchemy import BigInteger, Connection, Executable, bindparam, func, sele
 from digest import schema
 from digest.cadence import known_zone, next_slot
 from digest.models import Frequency, Schedule, Status
-from digest.storage.batches import listed, listing
+from digest.storage.batches import listing, people_of
 from digest.storage.database import given, packed
 
 INSTANT = timedelta(seconds=1)  # a slot at the very instant at which a schedule begins is due
@@ -69,7 +69,7 @@ def refresh_due(connection: Connection, planned: Mapping[int, datetime]) -> int:
 
 @cache
 def _hints(dialect: str) -> Executable:
-    table, people = schema.subscriber, listed(dialect)
+    table, people = schema.subscriber, people_of(dialect)
     return (
         select(table.c.id, table.c.next_due_at)
         .join(people, people.c.id == table.c.id)
@@ -92,14 +92,14 @@ def planned_until(connection: Connection, subscriber_ids: Collection[int]) -> di
     )
     return {
         subscriber_id: last or first - INSTANT
-        for subscriber_id, first, last in found
+        for subscriber_id, first, last in found.all()
         if first is not None
     }
 
 
 @cache
 def _planned_until(dialect: str) -> Executable:
-    digests, schedules, people = schema.digest, schema.schedule, listed(dialect)
+    digests, schedules, people = schema.digest, schema.schedule, people_of(dialect)
     first = select(func.min(schedules.c.since)).where(schedules.c.subscriber_id == people.c.id)
     # The order of the dates is that of the instants, but for one who crossed the date line.
     last = (
@@ -120,15 +120,25 @@ def _planned_until(dialect: str) -> Executable:
 def histories(connection: Connection, subscriber_ids: Collection[int]) -> dict[int, list[Schedule]]:
     """Each one's schedules, oldest first."""
     found: dict[int, list[Schedule]] = defaultdict(list)
-    rows = connection.execute(_histories(connection.dialect.name), {"ids": listing(subscriber_ids)})
-    for subscriber_id, *schedule in rows:
-        found[subscriber_id].append(_schedule_of(*schedule))
+    for row in connection.execute(
+        _histories(connection.dialect.name), {"ids": listing(subscriber_ids)}
+    ).all():
+        found[row.subscriber_id].append(
+            Schedule(
+                since=row.since,
+                zone=known_zone(row.zone),
+                hour=row.hour,
+                frequency=Frequency(row.frequency),
+                weekday=row.weekday,
+                active=row.active,
+            )
+        )
     return found
 
 
 @cache
 def _histories(dialect: str) -> Executable:
-    table, people = schema.schedule, listed(dialect)
+    table, people = schema.schedule, people_of(dialect)
     return (
         select(
             table.c.subscriber_id,
@@ -141,17 +151,4 @@ def _histories(dialect: str) -> Executable:
         )
         .join(people, people.c.id == table.c.subscriber_id)
         .order_by(table.c.subscriber_id, table.c.since)
-    )
-
-
-def _schedule_of(
-    since: datetime, zone: str, hour: int, frequency: str, weekday: int | None, active: bool
-) -> Schedule:
-    return Schedule(
-        since=since,
-        zone=known_zone(zone),
-        hour=hour,
-        frequency=Frequency(frequency),
-        weekday=weekday,
-        active=active,
     )

@@ -26,7 +26,7 @@ from digest.cadence import known_zone, next_slot
 from digest.errors import NotFound
 from digest.models import Frequency, Newcomer, Schedule, Status, Subscriber, Wishes
 from digest.storage import schedules
-from digest.storage.batches import listed, listing
+from digest.storage.batches import listing, people_of
 from digest.storage.database import insert_ignoring
 from digest.storage.schedules import INSTANT
 
@@ -252,7 +252,7 @@ def select_by_id(connection: Connection, subscriber_ids: Collection[int]) -> lis
 
 @cache
 def _by_id(dialect: str) -> Executable:
-    people = listed(dialect)
+    people = people_of(dialect)
     return (
         select(*_COLUMNS)
         .join(people, people.c.id == schema.subscriber.c.id)
@@ -278,7 +278,7 @@ def _with_topics(connection: Connection, rows: Sequence[Row[Any]]) -> list[Subsc
     follows = connection.execute(
         _followed(connection.dialect.name), {"ids": listing(row.id for row in rows)}
     )
-    for subscriber_id, slug in follows:
+    for subscriber_id, slug in follows.all():
         followed[subscriber_id].append(slug)
     return [
         Subscriber(
@@ -302,7 +302,7 @@ def _with_topics(connection: Connection, rows: Sequence[Row[Any]]) -> list[Subsc
 
 @cache
 def _followed(dialect: str) -> Executable:
-    follows, topics, people = schema.follow, schema.topic, listed(dialect)
+    follows, topics, people = schema.follow, schema.topic, people_of(dialect)
     return (
         select(follows.c.subscriber_id, topics.c.slug)
         .join(people, people.c.id == follows.c.subscriber_id)

@@ -26,6 +26,7 @@ from tests.chaos.verdict import Evidence, Verdict, judge
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 60.0  # seconds without any progress after which the harness gives up
 JUST_NOW = 0.1  # seconds in which the result of a message may not be on disk yet
+FEEDING = 0.5  # seconds between two looks whether enough is left to send
 LOOK = 0.002  # seconds between two looks at processes and at the record
 
 ROUGH = Manners(
@@ -83,7 +84,7 @@ class Sender:
     mark: Mark
     crash: str
     errors: Path
-    database_gone: bool = False  # a restart since it began excuses its end
+    excused: bool = False  # its session with the database was ended; so it may end with that
 
 
 class Stuck(Exception):
@@ -204,7 +205,7 @@ class Campaign:
                 continue
             if code == -signal.SIGKILL and sender.crash:
                 return sender
-            if code == DATABASE_GONE and sender.database_gone:
+            if code == DATABASE_GONE and sender.excused:
                 return sender
             raise Stuck(
                 f"{sender.name} ended by itself with {code}: {sender.errors.read_text()[-2000:]}"
@@ -232,16 +233,21 @@ class Campaign:
                 wait = 4 * share  # give them the time to do it themselves
             else:
                 wait = self._dice.randint(1, share)
-            while self._house.waiting() < wait + share:
-                self._house.plan_another_day()
-            target = len(self.record.accepted) + wait
+            target, feed_at = len(self.record.accepted) + wait, 0.0
             for _ in self._looks("nothing is sent"):
+                if time.monotonic() >= feed_at:
+                    self._feed(wait + share)
+                    feed_at = time.monotonic() + FEEDING
                 if self._fell():
                     break
                 if len(self.record.accepted) >= target:
                     time.sleep(self._dice.random() * self.trial.manners.wait)
                     self._strike()
                     break
+
+    def _feed(self, enough: int) -> None:
+        while self._house.waiting() < enough:
+            self._house.plan_another_day()
 
     def _fell(self) -> bool:
         """Whether a sender fell; it is written down and buried."""
@@ -285,12 +291,13 @@ class Campaign:
             self._man(crashing=False)
             if not self._house.is_listed(victim.process.pid):
                 break
+        victim.excused = True
         victim.process.send_signal(signal.SIGCONT)
 
     def _restart_database(self, restart: Callable[[], None]) -> None:
         since, held = time.monotonic(), self._held(self._senders)
         for sender in self._senders:
-            sender.database_gone = True
+            sender.excused = True
         restart()
         self._note("database", self._senders, held, since=since, until=time.monotonic())
 
@@ -357,7 +364,8 @@ class Campaign:
         for sender in list(self._senders):
             sender.process.send_signal(signal.SIGTERM)
             # Who had not yet begun to listen is ended by the signal itself.
-            if sender.process.wait(PATIENCE) not in (0, -signal.SIGTERM):
+            fine = {0, -signal.SIGTERM} | ({DATABASE_GONE} if sender.excused else set())
+            if sender.process.wait(PATIENCE) not in fine:
                 raise Stuck(f"{sender.name} did not end well: {sender.errors.read_text()[-2000:]}")
             self._bury(sender)
 

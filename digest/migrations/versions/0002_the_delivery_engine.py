@@ -122,6 +122,37 @@ def upgrade() -> None:
     )
 
     _attempts()
+    _digests()
+
+
+def _digests() -> None:
+    """What a mail is made of stands apart from why its papers were chosen."""
+    with op.batch_alter_table("digest") as batch:
+        batch.drop_constraint("fk_digest_skeleton_part", type_="foreignkey")
+        batch.add_column(sa.Column("parts", sa.Text(), nullable=False, server_default=""))
+    with op.batch_alter_table("account_mail") as batch:
+        batch.drop_constraint("fk_account_mail_skeleton_part", type_="foreignkey")
+    connection = op.get_bind()
+    digest = sa.table(
+        "digest", sa.column("id", ID), sa.column("items", sa.JSON()), sa.column("parts", sa.Text())
+    )
+    last = 0
+    while rows := connection.execute(
+        sa.select(digest.c.id, digest.c["items"])
+        .where(digest.c.id > last)
+        .order_by(digest.c.id)
+        .limit(1000)
+    ).all():
+        for row in rows:
+            named = {
+                flag: [one["part"] for one in row[1] if one["card"] is flag]
+                for flag in (True, False)
+            }
+            parts = "|".join(" ".join(named[flag]) for flag in (True, False)) if row[1] else ""
+            connection.execute(sa.update(digest).where(digest.c.id == row[0]).values(parts=parts))
+        last = rows[-1][0]
+    with op.batch_alter_table("digest") as batch:
+        batch.alter_column("parts", server_default=None)
 
 
 def _attempts() -> None:

@@ -1,0 +1,68 @@
+"""The command that takes jobs, on PostgreSQL: one process, or several that it looks after."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from digest.errors import InputError, SettingsError
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    app.command()(worker)
+
+
+def worker(
+    *,
+    queues: Annotated[
+        str, typer.Option(metavar="NAMES", help="Take these jobs only, e.g. deliver,plan.")
+    ] = "",
+    processes: Annotated[
+        int, typer.Option(min=1, max=64, help="How many processes take jobs.")
+    ] = 1,
+) -> None:
+    """Take jobs from the scheduler, on any number of machines that share a PostgreSQL database.
+
+    A signal ends it when what is under way is done (0), a second one at once (4): what was being
+    sent is unknown then.
+    """
+    from digest.logs import configure
+    from digest.services import build
+    from digest.settings import load
+
+    settings = load(os.environ, Path(".env"))
+    if not settings.database_url.startswith("postgresql"):
+        raise SettingsError(
+            "DIGEST_DATABASE_URL: workers share a PostgreSQL database. With SQLite one process does"
+            " everything: python scheduler.py"
+        )
+    chosen = _queues(queues)
+    configure(settings.log_level, settings.log_format)
+    if processes > 1:
+        from digest.engine.processes import look_after
+
+        raise typer.Exit(look_after(["worker", f"--queues={','.join(chosen)}"], processes))
+    from digest.engine.worker import NEGLECTED, work
+    from digest.pipeline.readiness import Pulse
+    from digest.web.build import probing
+
+    services, pulse = build(settings), Pulse(NEGLECTED)
+    with probing(services, pulse.problems, house=False):
+        raise typer.Exit(work(services, chosen, pulse))
+
+
+def _queues(text: str) -> list[str]:
+    """The queues that are named, all where none is; InputError."""
+    from digest.engine.jobs import QUEUES
+
+    named = re.split(r"[\s,]+", text.strip()) if text.strip() else QUEUES
+    if unknown := set(named) - set(QUEUES):
+        raise InputError(
+            f"--queues: there is no {', '.join(sorted(unknown))}. There are: {', '.join(QUEUES)}"
+        )
+    return list(dict.fromkeys(named))
