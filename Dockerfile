@@ -12,6 +12,7 @@ USER digest
 ENV DIGEST_DATA_DIR=/data PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 VOLUME /data
 EXPOSE 8000
+# Whoever has no pages answers at DIGEST_PROBE_PORT.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=30s \
-    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/healthz', timeout=4)"]
+    CMD ["python", "-c", "import os, urllib.request as web; web.urlopen(f'http://127.0.0.1:{os.environ.get(\"DIGEST_PROBE_PORT\", 8000)}/readyz', timeout=4)"]
 CMD ["python", "scheduler.py"]

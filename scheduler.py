@@ -45,6 +45,7 @@ log = logging.getLogger("scheduler")
 
 PLAN_SECONDS = 10
 WATCH_SECONDS = 60
+LOOK_UP_SECONDS = 600
 NEGLECTED = {"plan": 300.0, "watch": 300.0}  # seconds after which it is not ready
 HOUSEKEEPING = "40 3 * * *"
 
@@ -67,10 +68,12 @@ def run(services: Services, stopped: threading.Event) -> None:
             job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
         )
         clock.add_job(guarded("collect", duty.begin, pulse))
+        clock.add_job(guarded("look_up", duty.look_up, pulse))
         for name, function, trigger in (
             ("collect", duty.collect, collect_at),
             ("plan", duty.plan, IntervalTrigger(seconds=PLAN_SECONDS)),
             ("deliver", duty.deliver, IntervalTrigger(seconds=settings.deliver_interval)),
+            ("look_up", duty.look_up, IntervalTrigger(seconds=LOOK_UP_SECONDS)),
             ("watch", duty.watch, IntervalTrigger(seconds=WATCH_SECONDS)),
             ("housekeeping", duty.clean_up, _cron(HOUSEKEEPING)),
         ):

@@ -35,6 +35,8 @@ _DAY = timedelta(days=1)
 # No local date is more than this far from the UTC instant at its noon (zones span -12..+14 h).
 _REACH = timedelta(days=2)
 _Found = tuple[int, date, datetime]  # a slot: whose schedule (an index), date, instant
+# Schedules as plain tuples, which are compared much faster.
+_Recent = tuple[tuple[datetime, str, int, Frequency, int | None, bool], ...]
 
 
 def local_instant(day: date, hour: int, zone: str) -> datetime | None:
@@ -110,18 +112,20 @@ def next_slot(history: Sequence[Schedule], *, after: datetime) -> Slot | None:
 
 # Thousands are due at one instant, by a few dozen schedules.
 @lru_cache(maxsize=4096)
-def _slots(history: tuple[Schedule, ...], start: datetime, end: datetime) -> tuple[_Found, ...]:
-    return tuple(found for found in _walk(history, start, end) if start < found[2] <= end)
+def _slots(recent: _Recent, start: datetime, end: datetime) -> tuple[_Found, ...]:
+    found = _walk(_schedules(recent), start, end)
+    return tuple(one for one in found if start < one[2] <= end)
 
 
 @lru_cache(maxsize=4096)
-def _next_slot(history: tuple[Schedule, ...], after: datetime) -> _Found | None:
+def _next_slot(recent: _Recent, after: datetime) -> _Found | None:
+    history = _schedules(recent)
     begin = max([after, *(schedule.since for schedule in history[-1:])])
     coming = _walk(history, after, begin + timedelta(days=15))
-    return next((found for found in coming if found[2] > after), None)
+    return next((one for one in coming if one[2] > after), None)
 
 
-def _recent(history: Sequence[Schedule], start: datetime) -> tuple[int, tuple[Schedule, ...]]:
+def _recent(history: Sequence[Schedule], start: datetime) -> tuple[int, _Recent]:
     """What the slots after `start` depend on, and how many schedules of the past it leaves out.
 
     It is equal for all who have not changed anything for some days: since when they have the
@@ -129,20 +133,22 @@ def _recent(history: Sequence[Schedule], start: datetime) -> tuple[int, tuple[Sc
     at has its hour two days before that.
     """
     settled = _calm_start(history, start) - _REACH
-    changes = sum(1 for schedule in history if schedule.since > settled)
-    skipped = len(history) - changes - 1
-    if skipped < 0:
-        return 0, tuple(history)
-    old = history[skipped]
-    begins = Schedule(
-        since=settled,
-        zone=old.zone,
-        hour=old.hour,
-        frequency=old.frequency,
-        weekday=old.weekday,
-        active=old.active,
+    skipped = max(len(history) - 1, 0)
+    while skipped > 0 and history[skipped].since > settled:
+        skipped -= 1
+    return skipped, tuple(
+        (max(one.since, settled), one.zone, one.hour, one.frequency, one.weekday, one.active)
+        for one in history[skipped:]
     )
-    return skipped, (begins, *history[skipped + 1 :])
+
+
+def _schedules(recent: _Recent) -> list[Schedule]:
+    return [
+        Schedule(
+            since=since, zone=zone, hour=hour, frequency=frequency, weekday=weekday, active=active
+        )
+        for since, zone, hour, frequency, weekday, active in recent
+    ]
 
 
 def _calm_start(history: Sequence[Schedule], start: datetime) -> datetime:

@@ -118,6 +118,7 @@ def own(personal: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+@lru_cache(maxsize=1024)
 def mailbox(address: str) -> str:
     """An address as it is written on the wire: the local part as typed, the domain in A-labels.
 

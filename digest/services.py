@@ -47,6 +47,7 @@ from digest.storage.database import (
     exclusive,
     open_database,
     reading,
+    refuse_unsafe,
     writing,
 )
 from digest.storage.forgetting import forget
@@ -257,6 +258,8 @@ def build(settings: Settings, *, clock: Callable[[], datetime] | None = None) ->
     """Open the database, check its tables, and put everything together; DigestError."""
     secrets = secret_keys(settings)
     engine = open_database(settings.database_url)
+    if not settings.allow_unsafe_database:
+        refuse_unsafe(engine)
     migrating.prepare(engine)
     site = _site(settings)
     sources = _sources_of(settings)
@@ -432,13 +435,16 @@ def _limits(given: LimitsSetting, *, connections: int | None = None) -> Limits:
 
 def policy_of(settings: Settings) -> Policy:
     """What the settings say about refusals and lost answers."""
-    # Whoever may still be waiting for an answer must have given up by then.
-    resend = timedelta(seconds=settings.smtp_final_timeout) + 2 * LEASE
     return Policy(
         retry=[timedelta(minutes=step) for step in settings.retry_steps_minutes],
         caution=Caution(window=settings.breaker_window, share=settings.breaker_share),
-        resend_unknown=resend if settings.unknown == "resend" else None,
+        resend_unknown=answer_wait(settings) if settings.unknown == "resend" else None,
     )
+
+
+def answer_wait(settings: Settings) -> timedelta:
+    """After so long nobody is still waiting for the answer to a mail that became unknown."""
+    return timedelta(seconds=settings.smtp_final_timeout) + 2 * LEASE
 
 
 def _sources_of(settings: Settings) -> list[Source]:

@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 
 from digest.models import Newcomer, Wishes
-from digest.pipeline.delivering import Delivered, Postman
+from digest.pipeline.delivering import Postman
 from digest.pipeline.planning import Planned
+from digest.pipeline.processes import Crew
+from digest.pipeline.sending import Delivered
 from digest.services import Services, build
 from digest.settings import Settings
 from digest.storage import subscribers, topics
@@ -48,7 +50,7 @@ class House:
     def deliver(self) -> Delivered:
         return self.postman().deliver()
 
-    def postman(self) -> Postman:
+    def postman(self) -> Postman | Crew:
         with self.services.relays() as relays:
             return self.services.postman(relays)
 
@@ -77,6 +79,7 @@ def make_house(tmp_path: Path, database_url: str, sink: Sink, url: str, **more: 
         "base_url": "https://digest.example.org",
         "data_dir": tmp_path / "data",
         "database_url": database_url,
+        "allow_unsafe_database": True,  # the tests' own
         "secret_key": (KEY,),
         "smtp_host": sink.host,
         "smtp_port": sink.port,

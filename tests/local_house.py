@@ -56,6 +56,7 @@ def local_house(
         base_url=f"http://127.0.0.1:{listener.getsockname()[1]}",
         data_dir=folder / "data",
         database_url=database_url,
+        allow_unsafe_database=True,  # the tests' own
         secret_key=(KEY,),
         tagline="The morning's papers, ranked for you",
         postal_address="Example Lab, 1 Example Street, 12345 Example Town",

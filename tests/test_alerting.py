@@ -323,6 +323,7 @@ def test_the_service_watches_and_cleans_up_by_its_settings(
         Settings(
             data_dir=tmp_path,
             database_url=database_url,
+            allow_unsafe_database=True,
             secret_key=(KEY,),
             late_after_minutes=45,
             alert_mail="admin@example.org",

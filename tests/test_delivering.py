@@ -37,6 +37,7 @@ from tests.house import KEY, make_house
 from tests.post_office import DAY, HELD, NOW, SITE, PostOffice, address_of
 from tests.replay import Replay
 from tests.sink import Sink, Step
+from tests.watching import Watching, got, wait_until
 
 ROOT = Path(__file__).resolve().parents[1]
 TEMPLATES = ROOT / "templates"
@@ -49,30 +50,6 @@ def office(engine: Engine, tmp_path: Path) -> PostOffice:
     found = PostOffice(engine, tmp_path)
     found.move_in(8)
     return found
-
-
-class Watching(Sink):
-    """A sink that calls `look` with the recipients at each step, before it answers."""
-
-    def __init__(self, look: Callable[[str, list[str]], None]) -> None:
-        super().__init__()
-        self.look = look
-
-    def fault(self, step: str, *, recipients: list[str]) -> Any:
-        self.look(step, recipients)
-        return super().fault(step, recipients=recipients)
-
-
-def wait_until(check: Callable[[], bool], *, seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.005)
-
-
-def got(sink: Sink) -> Counter[str]:
-    """How many mails each address was sent, confirmed or not."""
-    return Counter(address for mail in sink.arrived for address in mail.recipients)
 
 
 # ------------------------------------------------------------------ what becomes of an error

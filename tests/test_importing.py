@@ -31,9 +31,10 @@ NOW = datetime(2026, 5, 28, 6, tzinfo=UTC)
 @pytest.fixture
 def services(tmp_path: Path, database_url: str) -> Iterator[Services]:
     """A house with two topics, and somebody who left."""
-    found = build(
-        Settings(data_dir=tmp_path / "data", database_url=database_url), clock=lambda: NOW
+    settings = Settings(
+        data_dir=tmp_path / "data", database_url=database_url, allow_unsafe_database=True
     )
+    found = build(settings, clock=lambda: NOW)
     with writing(found.engine) as connection:
         for slug in ("agents", "vision"):
             topics.add(connection, slug.title(), slug, slug=slug, now=NOW)

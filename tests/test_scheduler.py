@@ -6,7 +6,6 @@ import contextlib
 import email
 import email.policy
 import mailbox
-import os
 import re
 import signal
 import socket
@@ -14,12 +13,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
-import urllib.request
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -31,88 +25,18 @@ import scheduler
 from digest.errors import SettingsError
 from digest.services import build
 from digest.settings import load
-
-ROOT = Path(__file__).resolve().parents[1]
-
-
-def environment(tmp_path: Path, **settings: str) -> dict[str, str]:
-    """This process's environment with these settings alone."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("DIGEST_")}
-    settings = {"DATA_DIR": str(tmp_path / "data"), **settings}
-    return {**kept, **{f"DIGEST_{name}": value for name, value in settings.items()}}
-
-
-def free_port() -> int:
-    with contextlib.closing(socket.socket()) as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
-
-
-def wait_until(check: Callable[[], bool], *, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.1)
-
-
-@contextlib.contextmanager
-def running(tmp_path: Path, env: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
-    """The scheduler in a process of its own, in an empty directory."""
-    with subprocess.Popen(
-        [sys.executable, str(ROOT / "scheduler.py")],
-        cwd=tmp_path,
-        env=env,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
-            return bool(answer.status == 200)
-    except OSError:
-        return False
-
-
-def feed(now: datetime) -> bytes:
-    items = "".join(
-        f"<item><title>Something new in the laboratory, part {number}</title>"
-        f"<link>https://lab.example.org/{number}</link><guid>{number}</guid>"
-        f"<description>We show what we found.</description>"
-        f"<pubDate>{format_datetime(now - timedelta(hours=2))}</pubDate></item>"
-        for number in range(3)
-    )
-    return (
-        f'<?xml version="1.0"?><rss version="2.0"><channel><title>Lab</title>{items}'
-        "</channel></rss>"
-    ).encode()
-
-
-@contextlib.contextmanager
-def serving_feed(body: bytes) -> Iterator[str]:
-    """A web server on this machine that answers every request with `body`; its address."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("Content-Type", "application/rss+xml")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever).start()
-        yield f"http://127.0.0.1:{server.server_port}/feed"
-        server.shutdown()
+from tests.running import (
+    DIGEST,
+    ROOT,
+    SCHEDULER,
+    answers,
+    environment,
+    feed,
+    free_port,
+    running,
+    serving_feed,
+    wait_until,
+)
 
 
 def test_it_collects_plans_delivers_serves_and_ends(tmp_path: Path) -> None:
@@ -127,12 +51,11 @@ def test_it_collects_plans_delivers_serves_and_ends(tmp_path: Path) -> None:
             FEEDS=f"lab={url}",
             DELIVER_INTERVAL="0.5",
         )
-        digest = [sys.executable, "-c", "from digest.cli import main; main()"]
         hour = f"--hour={now.hour}"
         subprocess.run(
-            [*digest, "subscriber", "add", "ada@example.org", hour, "--timezone=UTC"],
+            [*DIGEST, "subscriber", "add", "ada@example.org", hour, "--timezone=UTC"],
             cwd=tmp_path,
-            env=env | {"PYTHONPATH": str(ROOT)},
+            env=env,
             check=True,
             stdout=subprocess.DEVNULL,
         )
@@ -199,7 +122,7 @@ def test_a_wrong_setting_is_one_sentence(
     tmp_path: Path, settings: dict[str, str], words: str
 ) -> None:
     done = subprocess.run(
-        [sys.executable, str(ROOT / "scheduler.py")],
+        SCHEDULER,
         cwd=tmp_path,
         env=environment(tmp_path, **settings),
         capture_output=True,

@@ -15,8 +15,10 @@ from sqlalchemy.exc import StatementError
 
 from digest import schema
 from digest.errors import Busy, SchemaError, SettingsError
+from digest.services import build
+from digest.settings import Settings
 from digest.storage import migrating, queue
-from digest.storage.database import exclusive, open_database, reading, writing
+from digest.storage.database import exclusive, open_database, reading, refuse_unsafe, writing
 from tests.databases import new_database
 
 NOW = datetime(2026, 5, 28, 6, 0, 0, 123456, tzinfo=UTC)
@@ -102,6 +104,24 @@ def test_sqlite_is_durable(sqlite_url: str) -> None:
         assert connection.execute(text("PRAGMA journal_mode")).scalar_one() == "wal"
         assert connection.execute(text("PRAGMA synchronous")).scalar_one() == 2  # FULL
         assert connection.execute(text("PRAGMA foreign_keys")).scalar_one() == 1
+
+
+@pytest.mark.parametrize("name", ["fsync", "synchronous_commit"])
+def test_a_database_that_forgets_is_refused(
+    name: str, fresh_postgres: Engine, tmp_path: Path
+) -> None:
+    database = fresh_postgres.url.database
+    with writing(fresh_postgres) as connection:
+        connection.execute(text(f"ALTER DATABASE {database} SET synchronous_commit = off"))
+    fresh_postgres.dispose()
+    with pytest.raises(SettingsError, match=f"{name}.*DIGEST_ALLOW_UNSAFE_DATABASE"):
+        refuse_unsafe(fresh_postgres)
+    settings = Settings(
+        data_dir=tmp_path,
+        database_url=fresh_postgres.url.render_as_string(hide_password=False),
+        allow_unsafe_database=True,
+    )
+    build(settings).engine.dispose()
 
 
 def test_a_database_that_cannot_be_opened_is_named_without_its_password() -> None:

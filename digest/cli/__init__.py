@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from digest import __version__
-from digest.cli import backup, house, papers, people, topics, worker
+from digest.cli import backup, deliveries, house, papers, people, topics, worker
 from digest.cli.output import fail, say
 from digest.errors import Busy, DigestError
 
@@ -32,6 +32,7 @@ worker.register(app)
 app.add_typer(topics.app, name="topic")
 app.add_typer(people.app, name="subscriber")
 app.add_typer(papers.app, name="paper")
+app.add_typer(deliveries.app, name="delivery")
 
 
 def _show_version(wanted: bool) -> None:

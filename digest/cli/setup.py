@@ -45,13 +45,15 @@ def services(now: str = "") -> Services:
 
 def acting(now: str, *, really: bool) -> Services:
     """Services for a command that changes things; refuses a moved clock with a far mail server."""
+    from digest.services import relays_of
     from digest.settings.checks import local
 
     found = services(now)
-    settings = found.settings
-    if now and not really and not settings.local and not local(settings.smtp_host):
+    relays = [] if found.settings.local else relays_of(found.settings)
+    far = [relay.name for relay in relays if not local(relay.server.host)]
+    if now and not really and far:
         raise InputError(
-            f"--now would send mail over {settings.smtp_host} as if it were another time."
+            f"--now would send mail over {', '.join(far)} as if it were another time."
             " Add --really if that is what you want."
         )
     return found

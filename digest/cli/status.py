@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 AGAIN = 2.0  # seconds between two looks
 SHOWN = 5  # receiving providers
-RESOLVE = "digest unknown --help"
+RESOLVE = "digest delivery --help"
 CLEAR = "\x1b[H\x1b[2J"  # ECMA-48: the cursor to the top, the screen emptied
 
 

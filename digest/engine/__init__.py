@@ -35,6 +35,9 @@ class Duties(Protocol):
     def deliver(self) -> None:
         """Send what is due."""
 
+    def look_up(self) -> None:
+        """Ask the DNS who receives subscribers' mail."""
+
     def watch(self) -> None:
         """Tell the operator what is wrong."""
 

@@ -35,6 +35,9 @@ class Here:
     def deliver(self) -> None:
         self._postman.deliver()
 
+    def look_up(self) -> None:
+        self._services.look_up_domains()
+
     def watch(self) -> None:
         self._services.watch()
 

@@ -22,6 +22,7 @@ JOBS = {
     "collect": "collect",
     "plan": "plan",
     "deliver": "deliver",
+    "look_up": "upkeep",
     "watch": "upkeep",
     "sweep": "upkeep",
     "clean_up": "upkeep",
@@ -70,6 +71,9 @@ class Deferring:
 
     def deliver(self) -> None:
         self._defer("deliver")
+
+    def look_up(self) -> None:
+        self._defer("look_up")
 
     def watch(self) -> None:
         self._defer("watch")

@@ -57,6 +57,7 @@ class Worker:
         )
         for name, work in {
             "collect": services.collect,
+            "look_up": services.look_up_domains,
             "watch": services.watch,
             "clean_up": services.clean_up,
         }.items():

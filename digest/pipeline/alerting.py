@@ -19,10 +19,10 @@ from sqlalchemy import Connection, Engine
 from digest import message
 from digest.models import Part, Site
 from digest.pipeline.reporting import without_row
+from digest.providers import provider_of
 from digest.storage import account_mail, alerts, outcomes
 from digest.storage.alerts import Alert, Matter
 from digest.storage.database import exclusive, reading, writing
-from digest.suppression import provider
 
 log = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ def _mail(connection: Connection, alert: Alert, address: str, *, site: Site, now
         skeleton=_skeleton(site),
         personal=personal,
         address=address,
-        provider=provider(address),
+        provider=provider_of(address, {}),
         subscriber_id=None,
         give_up_at=now + _DAY,
         now=now,

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from math import ceil
 from pathlib import Path
 from typing import Protocol
@@ -23,8 +24,8 @@ from sqlalchemy.exc import OperationalError
 from digest.delivery import Server
 from digest.errors import LeaseLost
 from digest.models import Limits, State
-from digest.storage import breaker, house, ledger, routes, runs, workers
-from digest.storage.breaker import Caution, kind_of
+from digest.storage import bounces, breaker, house, ledger, routes, runs, workers
+from digest.storage.breaker import BREAKER, Caution, kind_of
 from digest.storage.database import exclusive, give_up_waiting, reading, writing
 from digest.storage.ledger import Beginning, Claim, Result
 from digest.storage.routes import Breaker, Route
@@ -81,10 +82,11 @@ class Order:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claimed:
-    """What was claimed; `more` tells that a limit keeps others waiting."""
+    """What was claimed, and what keeps others waiting."""
 
     orders: Sequence[Order] = ()
-    more: bool = False
+    more: bool = False  # a limit does, for a moment
+    stopped: Collection[str] = ()  # breakers do, for these receiving providers; "" for all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +95,7 @@ class Exchanged:
 
     begun: Collection[int]  # deliveries whose content may leave
     moved: Collection[int]  # deliveries whose results were stored
+    stopped: bool = False  # a breaker opened
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +131,10 @@ class Books(Protocol):
         """Store results, begin the next attempts, give back claims: one commit for all."""
 
     def draw(self, wanted: Mapping[int, int]) -> dict[int, int]:
-        """Draw allowances for routes: {route: how many are wanted} to {route: how many may go}."""
+        """Draw allowances for routes: {route: how many are wanted} to {route: how many may go}.
+
+        Those whose limit for the day is reached are left out.
+        """
 
     def refund(self, unspent: Mapping[int, int]) -> None:
         """Give allowances back that expired."""
@@ -162,7 +168,7 @@ class LocalBooks:
         self._ids: dict[str, dict[str, int]] = {}  # routes by relay and provider
         self._ways: dict[int, tuple[str, str]] = {}  # relay and provider by route
         self._special: dict[str, dict[str, Route]] = {}  # stopped or limited: relay, provider
-        self._probing: set[int] = set()
+        self._probing: dict[int, int] = {}  # deliveries that try a stopped route, and which
         self._turns: deque[str] = deque()  # receiving providers that may have due rows
         self._turns_until = 0.0
 
@@ -188,7 +194,7 @@ class LocalBooks:
 
     def _enter(self) -> Standing:
         self._entered_at = self._clock()
-        self._tended = -math.inf
+        self._tended = self._turns_until = -math.inf
         self._tend()
         with writing(self._engine) as connection:
             self._worker_id = workers.enter(connection)
@@ -238,7 +244,7 @@ class LocalBooks:
                     ledger.expire(connection, now=now)
                     if (wait := self._policy.resend_unknown) is not None:
                         ledger.resend_unknown(connection, before=now - wait, now=now)
-                    breaker.judge(connection, self._policy.caution, now=now)
+                    bounces.judge(connection, self._policy.caution, now=now)
         except OperationalError as error:
             log.warning(
                 "The ledger could not be tended: %s",
@@ -258,6 +264,7 @@ class LocalBooks:
             # What it did begin and has no answer to is as unknown as if it had died.
             now = self._clock()
             lost = workers.leave(connection, self._worker_id, now=now)
+            bounces.judge(connection, self._policy.caution, now=now)
             if states or problem:
                 runs.remember(
                     connection,
@@ -284,15 +291,23 @@ class LocalBooks:
             special = self._special[relay] = routes.special(connection, relay)
             whole = special.get("")
             if whole is not None and whole.state is not Breaker.CLOSED:
-                return self._probe_relay(connection, relay, whole, now=now)
-            room = min(room, self._room(relay, "", standing) - sum(held.values()))
+                orders = self._probe_relay(connection, relay, whole, now=now)
+                return Claimed(orders=orders, stopped=("",))
             stopped = [name for name, route in special.items() if route.state is not Breaker.CLOSED]
+            limit = self._room(relay, "", standing)
+            if not limit:
+                return Claimed(stopped=stopped)
+            room = min(room, limit - sum(held.values()))
             claims = ledger.claim_account_mail(
                 connection, self._worker_id, now=now, limit=max(room, 1), stopped=stopped
             )
-            alone = [name for name in stopped if self._start_probe(connection, special[name], now)]
-            claims += ledger.claim(connection, self._worker_id, dict.fromkeys(alone, 1), now=now)
-            more = self._claim_in_turn(
+            alone = [
+                provider
+                for provider in sorted(stopped)
+                if self._probe(connection, special[provider], provider, claims, now=now)
+            ]
+            claim_in_turn = partial(
+                self._claim_in_turn,
                 connection,
                 relay,
                 claims,
@@ -302,8 +317,12 @@ class LocalBooks:
                 stopped=stopped,
                 now=now,
             )
+            more = claim_in_turn()
+            if not (claims or more):  # what fell due, or was let go, since the last look
+                self._turns_until = -math.inf
+                more = claim_in_turn()
             orders = self._orders(connection, relay, claims, alone=alone)
-        return Claimed(orders=orders, more=more)
+        return Claimed(orders=orders, more=more, stopped=stopped)
 
     def _claim_in_turn(
         self,
@@ -321,9 +340,13 @@ class LocalBooks:
 
         Returns whether there may be more for another time.
         """
-        if not self._turns and time.monotonic() >= self._turns_until:
-            self._turns.extend(ledger.due_providers(connection))
-            self._turns_until = time.monotonic() + _LOOK
+        if (since := time.monotonic()) >= self._turns_until:
+            due = ledger.due_providers(connection, now=now)
+            known = set(self._turns)
+            self._turns.extend(name for name in due if name not in known)
+            # Where there are very many providers looking takes long, and little of the time.
+            took = time.monotonic() - since
+            self._turns_until = since + max(_LOOK, 20 * took)
         left, more = len(self._turns), False
         while left and (missing := room - len(claims)) > 0:
             quotas: dict[str, int] = {}
@@ -355,8 +378,8 @@ class LocalBooks:
         if rates:
             found = ceil(min(rates))
         if provider and limits.connections is not None:
-            found = min(found, 2 * max(1, standing.share(limits.connections)))
-        if limits.daily is not None and route is not None and route.day == self._clock().date():
+            found = min(found, 2 * standing.share(limits.connections))
+        if limits.daily is not None and route is not None:
             found = min(found, max(0, limits.daily - route.drawn_today))
         return found
 
@@ -364,26 +387,43 @@ class LocalBooks:
         found = self._relays[relay]
         return found.limits_of(provider) if provider else found.limits
 
-    def _start_probe(self, connection: Connection, route: Route, now: datetime) -> bool:
-        due = route.probe_at is not None and route.probe_at <= now
-        return due and breaker.start_probe(connection, route, now=now)
+    def _probe(
+        self,
+        connection: Connection,
+        stopped: Route,
+        provider: str,
+        claims: list[Claim],
+        *,
+        now: datetime,
+    ) -> bool:
+        """Claim one message of a provider to try a stopped route, when it is time for it."""
+        if stopped.probe_at is None or stopped.probe_at > now:
+            return False
+        found = ledger.claim(connection, self._worker_id, {provider: 1}, now=now)
+        for one in found:
+            if not breaker.start_probe(connection, stopped, now=now):
+                workers.give_back(connection, self._worker_id, [one.delivery_id])
+                return False
+            self._probing[one.delivery_id] = stopped.id
+        claims += found
+        return bool(found)
 
     def _probe_relay(
         self, connection: Connection, relay: str, whole: Route, *, now: datetime
-    ) -> Claimed:
-        """One message for a relay that was stopped, when it is time for it."""
-        if not self._start_probe(connection, whole, now):
-            return Claimed()
-        claims = ledger.claim_account_mail(
-            connection, self._worker_id, now=now, limit=1, stopped=()
-        )
-        for provider in ledger.due_providers(connection):
-            if claims:
+    ) -> list[Order]:
+        """One message for a relay that was stopped, each time of another provider."""
+        if whole.probe_at is None or whole.probe_at > now:
+            return []
+        claims: list[Claim] = []
+        special, due = self._special[relay], ledger.due_providers(connection, now=now)
+        well = [
+            one for one in due if one not in special or special[one].state is Breaker.CLOSED
+        ] or due
+        turn = whole.probes % max(1, len(well))
+        for provider in well[turn:] + well[:turn]:
+            if self._probe(connection, whole, provider, claims, now=now):
                 break
-            claims = ledger.claim(connection, self._worker_id, {provider: 1}, now=now)
-        orders = self._orders(connection, relay, claims, alone=[one.provider for one in claims])
-        self._probing.add(whole.id)
-        return Claimed(orders=orders)
+        return self._orders(connection, relay, claims, alone=[one.provider for one in claims])
 
     def _orders(
         self,
@@ -402,8 +442,6 @@ class LocalBooks:
         found = []
         for one in claims:
             route_id = self._ids[relay][one.provider]
-            if one.provider in alone:
-                self._probing.add(route_id)
             limited = [
                 name
                 for name in ("", one.provider)
@@ -424,13 +462,14 @@ class LocalBooks:
 
     def draw(self, wanted: Mapping[int, int]) -> dict[int, int]:
         with writing(self._engine) as connection:
-            return {
+            drawn = {
                 # In one order, so that two workers never wait for one another.
                 route_id: routes.draw(
                     connection, route_id, self._limits(*self._ways[route_id]), wanted=count
                 )
                 for route_id, count in sorted(wanted.items())
             }
+        return {route_id: count for route_id, count in drawn.items() if count is not None}
 
     def refund(self, unspent: Mapping[int, int]) -> None:
         with writing(self._engine) as connection:
@@ -453,6 +492,11 @@ class LocalBooks:
             begun = ledger.begin(connection, self._worker_id, beginnings, now=now)
             if returned:
                 workers.give_back(connection, self._worker_id, returned)
+            left = {one.delivery_id for one in beginnings} - begun
+            for delivery_id in self._probing.keys() & left.union(returned):
+                breaker.drop_probe(connection, self._probing[delivery_id], now=now)
+        for delivery_id in left.union(returned, (one.delivery_id for one in results)):
+            self._probing.pop(delivery_id, None)
         for route in stopped:
             log.error(
                 "%s is stopped: %s.",
@@ -460,28 +504,26 @@ class LocalBooks:
                 route.reason,
                 extra={"action": "breaker", "relay": route.relay, "provider": route.provider},
             )
-        return Exchanged(begun=begun, moved=moved)
+        return Exchanged(begun=begun, moved=moved, stopped=bool(stopped))
 
     def _absorbed(self, connection: Connection, results: Sequence[Result]) -> list[Result]:
-        """The results, but refusals of the kind that stopped a way charge nobody."""
-        relays = {self._ways[one.route_id][0] for one in results}
-        kinds: dict[int, set[str]] = defaultdict(set)
-        for relay in relays:
+        """The results, but what a stopped way refuses is charged to nobody."""
+        stopped: set[int] = set()
+        for relay in {self._ways[one.route_id][0] for one in results}:
             special = self._special[relay] = routes.special(connection, relay)
             for provider, route_id in self._ids[relay].items():
-                for name in ("", provider):
-                    route = special.get(name)
-                    if route is not None and route.state is not Breaker.CLOSED:
-                        kinds[route_id].add(route.kind)
+                ways = (special.get(""), special.get(provider))
+                if any(way is not None and way.state is not Breaker.CLOSED for way in ways):
+                    stopped.add(route_id)
         return [
             replace(
                 one,
                 state=State.DEFERRED,
-                reason="breaker",
+                reason=BREAKER,
                 spent=False,
                 next_attempt_at=one.started_at,
             )
-            if _is_refusal(one) and kind_of(one.code, one.enhanced) in kinds[one.route_id]
+            if _is_refusal(one) and one.route_id in stopped
             else one
             for one in results
         ]
@@ -491,32 +533,32 @@ class LocalBooks:
     ) -> list[Route]:
         """Draw the conclusions of refusals, and of the messages that tried a stopped way."""
         caution, stopped = self._policy.caution, []
-        refused: dict[str, set[str]] = defaultdict(set)
+        refused: dict[str, dict[str, dict[int, str]]] = defaultdict(lambda: defaultdict(dict))
         bad, slowed = {}, set()
+        tried = {
+            self._probing[one.delivery_id]: one
+            for one in results
+            if one.delivery_id in self._probing
+        }
         for one in results:
-            relay, provider = self._ways[one.route_id]
-            for route_id in (one.route_id, self._ids[relay][""]):
-                if route_id in self._probing:
-                    self._probing.discard(route_id)
-                    breaker.end_probe(
-                        connection,
-                        route_id,
-                        good=not one.lost and one.reason != "breaker",
-                        caution=caution,
-                        now=now,
-                    )
-            if not _is_refusal(one) or one.reason == "breaker":
+            if not _is_refusal(one) or one.reason == BREAKER:
                 continue
-            refused[relay].add(provider)
+            relay, provider = self._ways[one.route_id]
+            refused[relay][provider][one.delivery_id] = kind_of(one.code, one.enhanced)
             if one.state is State.FAILED and one.enhanced in BAD_ADDRESS:
                 bad[one.delivery_id] = (one.route_id, kind_of(one.code, one.enhanced))
             if one.state is State.DEFERRED and not _of_the_mailbox(one):
                 slowed.add(one.route_id)
-        for route_id in sorted(slowed):
+        concerned = {self._ids[relay][name] for relay in refused for name in ("", *refused[relay])}
+        routes.lock(connection, concerned.union(tried))
+        for route_id, one in tried.items():
+            good = one.state is State.SENT
+            breaker.end_probe(connection, route_id, good=good, caution=caution, now=now)
+        for route_id in slowed:
             routes.slow(connection, route_id, self._limits(*self._ways[route_id]))
-        for relay, providers in refused.items():
-            stopped += breaker.watch(connection, relay, providers, caution, now=now)
-        breaker.note_bounces(connection, bad, now=now)
+        for relay, by_provider in refused.items():
+            stopped += breaker.watch(connection, relay, by_provider, caution, now=now)
+        bounces.note(connection, bad, now=now)
         return stopped
 
 

@@ -8,7 +8,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -86,19 +86,36 @@ def _plan_batches(
             due = schedules.due(connection, now=now, limit=int(min(BATCH, max(left, 1))))
             if not due or left <= 0:
                 return bool(due)
-            planned = schedules.planned_until(connection, due)
-            orders = make_orders(connection, plan, planned, now=now)
-            since = min((order.window.risers for order in orders if not order.reason), default=now)
-            if pool is not None and pool.since <= since:
-                drafts = make_drafts(connection, plan, pool, orders)
-                reached = {order.subscriber.id: order.slot.due_at for order in orders}
-                with store as writer:
-                    stored.update(_freeze(writer, plan, pool, drafts))
-                    schedules.refresh_due(writer, {**dict.fromkeys(due, now), **planned, **reached})
-                left -= len(due)
-                continue
-        # Made while nobody's row is locked.
-        pool = make_pool(engine, plan, since=since, now=now)
+            missing = _plan_batch(connection, store, plan, pool, due=due, stored=stored, now=now)
+        if missing is None:
+            left -= len(due)
+        else:
+            # Made while nobody's row is locked.
+            pool = make_pool(engine, plan, since=missing, now=now)
+
+
+def _plan_batch(
+    connection: Connection,
+    store: AbstractContextManager[Connection],
+    plan: Plan,
+    pool: Pool | None,
+    *,
+    due: Sequence[int],
+    stored: Counter[str],
+    now: datetime,
+) -> datetime | None:
+    """Plan for these; nothing but since when candidates are wanted, if the pool has too few."""
+    planned = schedules.planned_until(connection, due)
+    orders = make_orders(connection, plan, planned, now=now)
+    since = min((order.window.risers for order in orders if not order.reason), default=now)
+    if pool is None or since < pool.since:
+        return since
+    drafts = make_drafts(connection, plan, pool, orders)
+    reached = {order.subscriber.id: order.slot.due_at for order in orders}
+    with store as writer:
+        stored.update(_freeze(writer, plan, pool, drafts))
+        schedules.refresh_due(writer, {**dict.fromkeys(due, now), **planned, **reached})
+    return None
 
 
 @contextmanager

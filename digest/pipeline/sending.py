@@ -34,7 +34,6 @@ from digest.pipeline.bookkeeping import (
     BEAT,
     LEASE,
     Books,
-    Exchanged,
     Order,
     Policy,
     Standing,
@@ -53,6 +52,7 @@ log = logging.getLogger(__name__)
 # Rows are claimed when fewer are at hand for each connection, twice as many more at a time.
 _AHEAD = 2
 _LEAST = 32
+_MANY = 8  # connections
 _IDLE = 1.0  # seconds between two looks for rows while others are under way
 _DRAW = 0.1  # seconds between two draws of allowances
 _LOOK = 0.1  # seconds between two looks at what a signal said
@@ -125,7 +125,7 @@ class Pass:
     async def run(self) -> Delivered:
         """Send what is due; LeaseLost when others took this worker for dead."""
         self._loop = asyncio.get_running_loop()
-        self._queued, self._hungry = asyncio.Event(), asyncio.Event()
+        self._queued, self._hungry, self._stored = (asyncio.Event() for _ in range(3))
         self._clerk = ThreadPoolExecutor(1, "clerk")
         over = threading.Event()
         self._standing = await self._call(self._books.enter)
@@ -135,7 +135,10 @@ class Pass:
         commits = self._loop.create_task(self._commit())
         helpers = [self._loop.create_task(one) for one in (self._draw(), self._listen())]
         try:
-            await self._feed()
+            try:
+                await self._feed()
+            except Exception as error:  # noqa: BLE001 - raised when the connections have ended
+                self._fail(error)
             self._end()
             while self._tasks:
                 await asyncio.wait(self._tasks)
@@ -173,7 +176,26 @@ class Pass:
 
     async def _call(self, work: Callable[..., T], *args: object) -> T:
         """Do it in the one thread that speaks to the database."""
-        return await self._loop.run_in_executor(self._clerk, work, *args)
+        return await self._loop.run_in_executor(self._clerk, self._patiently, work, *args)
+
+    def _patiently(self, work: Callable[..., T], *args: object) -> T:
+        """Do it, again while the database is away: doing it twice changes nothing that matters."""
+        since = uptime()
+        while True:
+            try:
+                return work(*args)
+            except DBAPIError as error:
+                # SQLite says so of what no waiting mends, and has waited for its lock already.
+                away = isinstance(error, OperationalError) or error.connection_invalidated
+                late = self._hard or uptime() - since > _PATIENCE
+                if self._engine.name == "sqlite" or not away or late:
+                    raise
+                log.warning(
+                    "The database does not answer: %s",
+                    str(error.orig).partition("\n")[0],
+                    extra={"action": "database"},
+                )
+                time.sleep(0.5)
 
     # -------------------------------------------------------------- the end
 
@@ -244,6 +266,7 @@ class Pass:
             if not usable:
                 return
             best = min(queue.way.relay.priority for queue in usable)
+            self._hungry.clear()
             found = 0
             for queue in self._queues:
                 if queue not in usable or queue.way.relay.priority > best:
@@ -251,8 +274,8 @@ class Pass:
                     continue
                 found += await self._claim(queue)
                 self._open_lines(queue)
-            self._hungry.clear()
-            if not found and not any(queue.held.total() or queue.more for queue in usable):
+            waiting = any(queue.held.total() or queue.more for queue in usable)
+            if not (found or waiting or self._returned or self._results):
                 return
             with suppress(TimeoutError):
                 async with asyncio.timeout(_IDLE if found else 5 * _DRAW):
@@ -261,11 +284,15 @@ class Pass:
     async def _claim(self, queue: Queue) -> int:
         """Claim for a way what its connections can soon carry; how many rows."""
         lines = self._lines(queue)
+        if not lines:
+            return 0
         room = 0 if len(queue.ready) > _AHEAD * lines else max(_LEAST, 2 * _AHEAD * lines)
         claimed = await self._call(
             self._books.claim, queue.way.relay.name, room, Counter(queue.held), self._standing
         )
         queue.more = claimed.more
+        if claimed.stopped:
+            self._put_back(queue, claimed.stopped)
         if not claimed.orders:
             return 0
         found = await self._load(claimed.orders)
@@ -303,15 +330,22 @@ class Pass:
         return await asyncio.to_thread(work)
 
     def _lines(self, queue: Queue) -> int:
+        """How many connections it may have; none where there are more workers than connections."""
         most = queue.way.relay.limits.connections
-        return max(1, 1 if most is None else self._standing.share(most) - queue.fewer)
+        share = 1 if most is None else self._standing.share(most)
+        return min(share, max(1, share - queue.fewer))
+
+    def _is_spare(self, queue: Queue) -> bool:
+        """Whether one connection has to end, since other workers came."""
+        return queue.lines > self._lines(queue)
 
     def _open_lines(self, queue: Queue) -> None:
-        wanted = len(queue.ready) + len(queue.urgent) - queue.idle
-        for _ in range(min(wanted, self._lines(queue) - queue.lines)):
+        wanted, most = len(queue.ready) + len(queue.urgent) - queue.idle, self._lines(queue)
+        # An answer may take ten minutes, on all connections: of many one is for account mail alone.
+        usual = most - (most >= _MANY)
+        for _ in range(min(wanted, usual - queue.lines)):
             self._spawn(queue)
-        # An answer may take ten minutes, on all connections: one more is for account mail alone.
-        if queue.urgent and not queue.idle and queue.lines == self._lines(queue):
+        if queue.urgent and not queue.idle and usual <= queue.lines < most:
             self._spawn(queue, urgent=True)
 
     def _spawn(self, queue: Queue, *, urgent: bool = False) -> None:
@@ -328,9 +362,9 @@ class Pass:
 
         task.add_done_callback(done)
 
-    def _put_back(self, queue: Queue) -> None:
+    def _put_back(self, queue: Queue, providers: Collection[str] | None = None) -> None:
         """Let go of what waits for a way that is not to be used."""
-        waiting = queue.clear()
+        waiting = queue.clear(providers)
         if waiting:
             self._returned += [job.order.claim.delivery_id for job in waiting]
             self._queued.set()
@@ -342,6 +376,7 @@ class Pass:
         """One connection's work: one message after another."""
         async with Connection(queue.way.relay.server, ready=True) as line:
             queue.open.add(line)
+            carried: Counter[str] = Counter()  # by receiving provider, since it was opened
             try:
                 job: Job | None = None
                 offered = False
@@ -350,21 +385,26 @@ class Pass:
                         job, offered = await self._next(queue, urgent=urgent), False
                         if job is None:
                             return
-                    following = None
-                    if not offered and not await self._open(queue, line, job):
-                        return
+                    if not offered:
+                        if queue.is_full(carried, job):
+                            await line.close()
+                            carried.clear()
+                        if not await self._open(queue, line, job):
+                            return
+                    carried[job.provider] += 1
+                    following, chained = None, False
                     if offered or await self._offered(queue, job, line.offer, job.message):
-                        following = await self._deliver(queue, line, job, urgent=urgent)
+                        following, chained = await self._deliver(
+                            queue, line, job, carried, urgent=urgent
+                        )
                     queue.land(job)
-                    job, offered = following, True
+                    job, offered = following, chained
             finally:
                 queue.open.discard(line)
 
     async def _next(self, queue: Queue, *, urgent: bool) -> Job | None:
         """The next row with its message; None when the connection is no longer needed."""
-        while (
-            not self._ending and queue.way.usable and (urgent or queue.lines <= self._lines(queue))
-        ):
+        while not self._ending and queue.way.usable and not self._is_spare(queue):
             job = self._take(queue, urgent=urgent)
             if job is not None or urgent:
                 return job
@@ -436,49 +476,53 @@ class Pass:
             await offer(*message)
         except DeliveryError as error:
             self._refused(queue, job, error, seconds=uptime() - started)
+            # Refusals come fast: no more of them than connections, until a breaker may open.
+            await self._stored.wait()
             return False
         return True
 
     async def _deliver(
-        self, queue: Queue, line: Connection, job: Job, *, urgent: bool
-    ) -> Job | None:
-        """Begin, send the content, report; the next row, whose envelope went with it."""
+        self, queue: Queue, line: Connection, job: Job, carried: Mapping[str, int], *, urgent: bool
+    ) -> tuple[Job | None, bool]:
+        """Begin, send the content, report; the next row, and whether its envelope went with it."""
         until = await self._permit(job)
         if not self._is_fresh() or uptime() > until:
             self._returned.append(job.content.delivery_id)
             self._queued.set()
             line.withdraw()
-            return None
+            return None, False
         if not await self._begin(job):
             line.withdraw()
-            return None
+            return None, False
         if not self._is_fresh() or uptime() > until:
             line.withdraw()
             self._report(unsent(job.order, now=self._clock()))
-            return None
+            return None, False
         # Whoever waits for an allowance, or tries a way that was stopped, goes alone.
-        alone = job.order.draws or job.order.alone
+        alone = job.order.draws or job.order.alone or self._is_spare(queue)
         following = None if alone else self._take(queue, urgent=urgent)
+        chained = None if following is None or queue.is_full(carried, following) else following
         started = uptime()
         try:
-            receipt = await line.hand_over(following.message if following else None)
+            receipt = await line.hand_over(chained.message if chained else None)
         except DeliveryError as error:
             self._refused(queue, job, error, seconds=uptime() - started)
         else:
-            queue.passing = True
             queue.way.works()
             seconds = uptime() - started
             queue.taken.append(seconds)
             self._report(accepted(receipt, job.order, seconds=seconds, now=self._clock()))
         if following is None:
-            return None
+            return None, False
         if not line.is_open:  # its envelope is lost with the connection
             queue.put_back(following)
-            return None
+            return None, False
+        if chained is None:
+            return following, False
         if await self._offered(queue, following, line.offered):
-            return following
+            return following, True
         queue.land(following)
-        return None
+        return None, False
 
     def _refused(self, queue: Queue, job: Job, error: DeliveryError, *, seconds: float) -> None:
         result = decide(
@@ -487,14 +531,14 @@ class Pass:
             seconds=seconds,
             retry=self._policy.retry,
             jitter=random.random(),
-            others_pass=queue.passing,
+            others_pass=queue.way.passing,
             now=self._clock(),
         )
         if error.host:
             # One connection's end, while messages get through, is not the server's.
-            if not queue.passing:
+            if not queue.way.passing:
                 self._back_off(queue, error)
-            queue.passing = False
+            queue.way.passing = False
         self._report(result)
         metrics.refused(queue.way.relay.name, error.code)
         log.warning(
@@ -529,28 +573,31 @@ class Pass:
     async def _draw(self) -> None:
         while True:
             await asyncio.sleep(_DRAW)
-            if not self._wanting:
+            try:
+                if self._wanting:
+                    await self._share_out()
+            except Exception as error:  # noqa: BLE001 - raised when the connections have ended
+                self._fail(error)
+
+    async def _share_out(self) -> None:
+        """Draw what those who wait want, and give each what its ways allow."""
+        wanting = list(self._wanting)
+        # From before the asking: the allowance then ends here before it ends there.
+        until = uptime() + LASTS.total_seconds()
+        wanted = Counter(one for order, _ in wanting for one in order.draws)
+        drawn = await self._call(self._books.draw, wanted)
+        left = Counter(drawn)
+        for order, permit in wanting:
+            if permit.done():
                 continue
-            wanting, self._wanting = self._wanting, []
-            # From before the asking: the allowance then ends here before it ends there.
-            until = uptime() + LASTS.total_seconds()
-            left = Counter(
-                await self._call(
-                    self._books.draw, Counter(one for order, _ in wanting for one in order.draws)
-                )
-            )
-            for order, permit in wanting:
-                if permit.done():
-                    continue
-                if all(left[one] > 0 for one in order.draws):
-                    left.subtract(order.draws)
-                    permit.set_result(until)
-                elif self._ending:
-                    permit.set_result(0.0)
-                else:
-                    self._wanting.append((order, permit))
-            if unspent := {route_id: count for route_id, count in left.items() if count > 0}:
-                await self._call(self._books.refund, unspent)
+            if all(left[one] > 0 for one in order.draws):
+                left.subtract(order.draws)
+                permit.set_result(until)
+            elif not drawn.keys() >= set(order.draws):
+                permit.set_result(0.0)
+        self._wanting = [one for one in self._wanting if not one[1].done()]
+        if unspent := {route_id: count for route_id, count in left.items() if count > 0}:
+            await self._call(self._books.refund, unspent)
 
     # -------------------------------------------------------------- commits
 
@@ -576,11 +623,16 @@ class Pass:
             await self._queued.wait()
             self._queued.clear()
             results, self._results = self._results, []
-            begins, self._begins = self._begins, []
+            # While a part is sent the next one is written: all at once would take turns.
+            part = max(_LEAST, len(self._tasks) // 4)
+            begins, self._begins = self._begins[:part], self._begins[part:]
+            if self._begins:
+                self._queued.set()
             returned, self._returned = self._returned, []
+            stored, self._stored = self._stored, asyncio.Event()
             try:
                 done = await self._call(
-                    self._exchange, results, [beginning for beginning, _ in begins], returned
+                    self._books.exchange, results, [one for one, _ in begins], returned
                 )
             except Exception as error:  # noqa: BLE001 - raised when the connections have ended
                 for _, begun in begins:
@@ -588,6 +640,8 @@ class Pass:
                         begun.set_result(False)
                 self._fail(error)
                 continue
+            finally:
+                stored.set()
             for queue in self._queues:
                 if queue.taken:
                     metrics.observe_many(queue.way.relay.name, queue.taken)
@@ -598,25 +652,7 @@ class Pass:
             for beginning, begun in begins:
                 if not begun.done():
                     begun.set_result(beginning.delivery_id in done.begun)
+            if done.stopped:
+                self._hungry.set()
             if skipped := len(begins) - len(done.begun):
                 self._states[State.SKIPPED] += skipped
-
-    def _exchange(
-        self, results: list[Result], begins: list[Beginning], returned: list[int]
-    ) -> Exchanged:
-        """One commit, tried again while the database is away: storing twice changes nothing."""
-        since = uptime()
-        while True:
-            try:
-                return self._books.exchange(results, begins, returned)
-            except DBAPIError as error:
-                # SQLite says so of what no waiting mends, and has waited for its lock already.
-                away = isinstance(error, OperationalError) or error.connection_invalidated
-                if self._engine.name == "sqlite" or not away or uptime() - since > _PATIENCE:
-                    raise
-                log.warning(
-                    "The database does not answer: %s",
-                    str(error.orig).partition("\n")[0],
-                    extra={"action": "commit"},
-                )
-                time.sleep(0.5)

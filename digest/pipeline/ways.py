@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -50,6 +50,7 @@ class Way:
     def __init__(self, relay: Relay) -> None:
         self.relay = relay
         self.problem = ""
+        self.passing = False  # a message got through since the last trouble
         self._not_before = 0.0
         self._failures = 0
 
@@ -60,7 +61,7 @@ class Way:
 
     def works(self) -> None:
         """It took a message."""
-        self._failures, self.problem = 0, ""
+        self._failures, self.problem, self.passing = 0, "", True
 
     def back_off(self, error: DeliveryError) -> None:
         """It cannot be used: leave it alone for a while, longer each time."""
@@ -101,13 +102,17 @@ class Queue:
         self.opening = 0
         self.taken: list[float] = []  # seconds that the latest messages took
         self.fewer = 0  # connections that the server did not allow
-        self.passing = False  # a message got through since the last trouble
         self.more = False  # a limit keeps further rows waiting
         self._waiters: deque[asyncio.Future[None]] = deque()
 
     @property
     def idle(self) -> int:
         return len(self._waiters)
+
+    def is_full(self, carried: Mapping[str, int], job: Job) -> bool:
+        """Whether a connection that `carried` so many has to be made anew for this one."""
+        most = self.way.relay.limits_of(job.provider).messages
+        return most is not None and carried[job.provider] >= most
 
     def add(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
@@ -141,11 +146,20 @@ class Queue:
         (self.urgent if job.order.claim.priority == 0 else self.ready).appendleft(job)
         self.ring(1)
 
-    def clear(self) -> list[Job]:
-        """Take out what waits."""
-        waiting = [*self.urgent, *self.ready]
-        self.urgent.clear()
-        self.ready.clear()
+    def clear(self, providers: Collection[str] | None = None) -> list[Job]:
+        """Take out what waits: all, or those of some receiving providers ("" for all).
+
+        Of these, whatever is to try a way that was stopped stays.
+        """
+
+        def goes(job: Job) -> bool:
+            return providers is None or (
+                not job.order.alone and not {"", job.provider}.isdisjoint(providers)
+            )
+
+        waiting = [job for job in (*self.urgent, *self.ready) if goes(job)]
+        self.urgent = deque(job for job in self.urgent if not goes(job))
+        self.ready = deque(job for job in self.ready if not goes(job))
         for job in waiting:
             self.held[job.provider] -= 1
         return waiting

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from datetime import date
+from datetime import UTC, date, datetime
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
@@ -21,6 +21,7 @@ from digest.rendering.prose import glued, one_line, plain, shorten, web_url, wra
 from digest.rendering.templating import Templates
 
 LONGEST_SUBJECT = 78  # characters before encoding: RFC 5322 2.1.1
+_EVER = datetime(1970, 1, 1, tzinfo=UTC)
 LONGEST_PREHEADER = 140  # what the widest inbox list shows
 
 
@@ -82,8 +83,18 @@ def _lead(facts: words.Facts, language: Language) -> str:
     return wrap(glued(words.lead(facts, language=language)))
 
 
-@lru_cache(maxsize=4096)
 def _why(schedule: Schedule, since: date, language: Language) -> str:
+    # Equal but for when each began, which differs from one to the next and is not said.
+    rhythm = (schedule.zone, schedule.hour, schedule.frequency, schedule.weekday)
+    return _usual_why(rhythm, since, language)
+
+
+@lru_cache(maxsize=4096)
+def _usual_why(
+    rhythm: tuple[str, int, Frequency, int | None], since: date, language: Language
+) -> str:
+    zone, hour, frequency, weekday = rhythm
+    schedule = Schedule(since=_EVER, zone=zone, hour=hour, frequency=frequency, weekday=weekday)
     return wrap(glued(words.subscription(schedule, since, language=language)))
 
 

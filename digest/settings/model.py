@@ -132,6 +132,11 @@ class Settings(BaseSettings):
         repr=False,
         description="The database, SQLite or PostgreSQL (`postgresql://user:password@host/name`).",
     )
+    allow_unsafe_database: bool = Field(
+        False,
+        description="Use PostgreSQL although it is set to forget at a crash what it committed, so"
+        " that mail may go out twice.",
+    )
     secret_key: Annotated[tuple[SecretStr, ...], Words, AfterValidator(_strong_keys), Once] = Field(
         (),
         description="The keys that sign links, newest first (it signs, all verify); when unset,"
@@ -413,9 +418,11 @@ def _contradictions(given: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
     """Settings that are fine alone and wrong together: (their names, the first to mend; why)."""
     if given.smtp_host and given.relays:
         yield ("relays", "smtp_host"), "name the mail servers in one of the two"
+    if given.relays and given.smtp_user:
+        yield ("relays", "smtp_user"), "name each mail server's user and password in its URL"
     if not given.has_relay and not given.local_base:
         yield (
-            ("smtp_host", "base_url"),
+            ("smtp_host", "relays", "base_url"),
             (
                 f"name the mail server; mail is caught locally only while {PREFIX}BASE_URL is this"
                 " machine, and it is not"
@@ -423,11 +430,14 @@ def _contradictions(given: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
         )
     if given.local and not checks.local(given.web_host):
         yield (
-            ("web_host", "smtp_host", "base_url"),
+            ("web_host", "smtp_host", "relays", "base_url"),
             f"without {PREFIX}SMTP_HOST the page shows all mail, so it listens on 127.0.0.1 only",
         )
     if not given.sender_address and not given.local and given.has_relay:
-        yield ("sender_address", "smtp_host", "base_url"), "write the address that mail comes from"
+        yield (
+            ("sender_address", "smtp_host", "relays", "base_url"),
+            "write the address that mail comes from",
+        )
     if given.smtp_password.get_secret_value() and not given.smtp_user:
         yield (("smtp_user", "smtp_password"), "a password is set: name the user too")
     if given.smtp_user and not given.smtp_password.get_secret_value():

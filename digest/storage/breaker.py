@@ -10,20 +10,16 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
-from sqlalchemy import Connection, Row, and_, case, distinct, func, select, update
+from sqlalchemy import Connection, and_, case, func, select, update
 
 from digest import schema
-from digest.models import State, Status
-from digest.storage import subscribers
-from digest.storage.database import insert_ignoring
-from digest.storage.routes import Breaker, Route, find, special
+from digest.models import State
+from digest.storage.routes import Breaker, Route, find
 
 BREAKER = "breaker"  # the reason of those whom a refusal on a stopped route does not charge
 PROBE_LASTS = timedelta(minutes=15)  # longer than a server may take for its answers
 _REACH = 20_000  # attempts
-_AT_ONCE = 100  # addresses
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +38,7 @@ def kind_of(code: int | None, enhanced: str | None) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
+class Seen:
     """An attempt at a recipient."""
 
     attempt_id: int
@@ -54,7 +50,7 @@ class _Seen:
     text: str
 
 
-def _recent(connection: Connection, route: Route, *, size: int) -> list[_Seen]:
+def recent(connection: Connection, route: Route, *, size: int) -> list[Seen]:
     """The last attempts on a route, newest first: enough for a window of that size."""
     attempts, ways, rows = schema.attempt, schema.route, schema.delivery
     mine = attempts.c.route_id == route.id if route.provider else ways.c.relay == route.relay
@@ -71,7 +67,11 @@ def _recent(connection: Connection, route: Route, *, size: int) -> list[_Seen]:
             attempts.c.text,
             ways.c.provider,
             rows.c.subscriber_id,
-            rows.c.reason,
+            # The server's own trouble is not of the recipient.
+            and_(
+                attempts.c.outcome.in_((State.FAILED, State.DEFERRED)),
+                rows.c.reason != "mail server",
+            ).label("refused"),
         )
         .join(ways, ways.c.id == attempts.c.route_id)
         .join(rows, rows.c.id == attempts.c.delivery_id)
@@ -80,34 +80,32 @@ def _recent(connection: Connection, route: Route, *, size: int) -> list[_Seen]:
         .limit(3 * size)
     )
     return [
-        _Seen(
+        Seen(
             attempt_id=row.id,
             delivery_id=row.delivery_id,
             recipient=row.subscriber_id or -row.delivery_id,
             provider=row.provider,
             state=State(row.outcome),
-            kind=kind_of(row.code, row.enhanced) if _is_refusal(row) else "",
+            kind=kind_of(row.code, row.enhanced) if row.refused else "",
             text=row.text,
         )
         for row in found
     ]
 
 
-def _is_refusal(row: Row[Any]) -> bool:
-    """Of the recipient; the server's own trouble is another matter."""
-    return row.outcome in (State.FAILED, State.DEFERRED) and row.reason != "mail server"
-
-
-def _window(recent: Iterable[_Seen], *, size: int) -> list[_Seen]:
+def window(recent: Iterable[Seen], *, size: int) -> list[Seen]:
     """The last attempt at each of the last different recipients, newest first."""
-    seen: dict[int, _Seen] = {}
+    seen: dict[int, Seen] = {}
     for one in recent:
         seen.setdefault(one.recipient, one)
     return list(seen.values())[:size]
 
 
-def _is_too_much(refused: int, recipients: int, caution: Caution, *, least: int) -> bool:
-    return refused >= least and refused > caution.share * recipients
+def is_too_much(
+    refused: int, recipients: int, caution: Caution, *, least: int | None = None
+) -> bool:
+    """Whether so many refusals of one kind are no longer the recipients' fault."""
+    return refused >= (least or caution.least) and refused > caution.share * recipients
 
 
 def watch(
@@ -127,11 +125,11 @@ def watch(
     for provider, route in sorted(find(connection, relay, [*refused, ""]).items()):
         if route.state is not Breaker.CLOSED:
             continue
-        seen = _window(_recent(connection, route, size=caution.window), size=caution.window)
+        seen = window(recent(connection, route, size=caution.window), size=caution.window)
         kinds = Counter(one.kind for one in seen if one.kind)
         for kind, number in kinds.most_common(1):
             alike = [one for one in seen if one.kind == kind]
-            if not _is_too_much(number, len(seen), caution, least=caution.least) or (
+            if not is_too_much(number, len(seen), caution) or (
                 not provider and _is_of_one_provider(seen, alike, caution)
             ):
                 continue
@@ -150,10 +148,10 @@ def watch(
     return stopped
 
 
-def _is_of_one_provider(seen: Sequence[_Seen], refused: Sequence[_Seen], caution: Caution) -> bool:
+def _is_of_one_provider(seen: Sequence[Seen], refused: Sequence[Seen], caution: Caution) -> bool:
     """Whether a relay may go on, since all but one of the providers take what it brings them."""
     [(worst, _)] = Counter(one.provider for one in refused).most_common(1)
-    return not _is_too_much(
+    return not is_too_much(
         sum(one.provider != worst for one in refused),
         sum(one.provider != worst for one in seen),
         caution,
@@ -266,102 +264,3 @@ def drop_probe(connection: Connection, route_id: int, *, now: datetime) -> None:
         .where(table.c.id == route_id, table.c.state == Breaker.PROBING)
         .values(state=Breaker.OPEN, probe_at=now)
     )
-
-
-# ------------------------------------------------------------------ bad addresses
-
-
-def note_bounces(
-    connection: Connection, refused: Mapping[int, tuple[int, str]], *, now: datetime
-) -> None:
-    """Remember that addresses were said to be bad: {delivery: (route, kind)}; see `judge`."""
-    rows, attempts = schema.delivery, schema.attempt
-    if not refused:
-        return
-    found = connection.execute(
-        select(rows.c.id, rows.c.subscriber_id, func.max(attempts.c.id).label("attempt_id"))
-        .join(attempts, attempts.c.delivery_id == rows.c.id)
-        .where(
-            rows.c.id.in_(list(refused)),
-            rows.c.subscriber_id.is_not(None),
-            rows.c.state == State.FAILED,
-        )
-        .group_by(rows.c.id, rows.c.subscriber_id)
-    ).all()
-    if found:
-        connection.execute(
-            insert_ignoring(connection, schema.bounce),
-            [
-                {
-                    "delivery_id": row.id,
-                    "subscriber_id": row.subscriber_id,
-                    "attempt_id": row.attempt_id,
-                    "route_id": refused[row.id][0],
-                    "kind": refused[row.id][1],
-                    "at": now,
-                    "verdict": "",
-                }
-                for row in found
-            ],
-        )
-
-
-def judge(connection: Connection, caution: Caution, *, now: datetime) -> int:
-    """Suppress the addresses that were said to be bad while their route was healthy; how many.
-
-    Healthy is a relay that took enough messages since to trip its breaker, had they been refused,
-    and that does not refuse in this way what would trip it. An address that its subscriber has
-    left meanwhile is of no concern.
-    """
-    bounces, ways, rows, people = schema.bounce, schema.route, schema.delivery, schema.subscriber
-    waiting = bounces.join(ways, ways.c.id == bounces.c.route_id)
-    relays = connection.execute(
-        select(distinct(ways.c.relay)).select_from(waiting).where(bounces.c.verdict == "")
-    )
-    suppressed = 0
-    for relay in list(relays.scalars()):
-        whole = find(connection, relay, [""])[""]
-        recent = _recent(connection, whole, size=caution.window)
-        accepted = [one.attempt_id for one in recent if one.state is State.SENT]
-        if whole.state is not Breaker.CLOSED or len(accepted) < caution.least:
-            continue
-        seen = _window(recent, size=caution.window)
-        kinds = Counter(one.kind for one in seen if one.kind)
-        doubtful = [
-            kind
-            for kind, number in kinds.items()
-            if _is_too_much(number, len(seen), caution, least=caution.least)
-        ]
-        bad = connection.execute(
-            select(
-                *(bounces.c.delivery_id, bounces.c.subscriber_id, bounces.c.kind),
-                (rows.c.address == people.c.address).label("current"),
-            )
-            .select_from(waiting)
-            .join(rows, rows.c.id == bounces.c.delivery_id)
-            .join(people, people.c.id == bounces.c.subscriber_id)
-            .where(
-                bounces.c.verdict == "",
-                bounces.c.attempt_id < accepted[caution.least - 1],
-                bounces.c.kind.not_in(doubtful),
-                ways.c.relay == relay,
-                ways.c.state == Breaker.CLOSED,
-            )
-            .order_by(bounces.c.attempt_id)
-            .limit(_AT_ONCE)
-        ).all()
-        for row in bad:
-            if row.current:
-                suppressed += subscribers.unsubscribe(
-                    connection,
-                    row.subscriber_id,
-                    now=now,
-                    status=Status.BOUNCED,
-                    detail=f"refused with {row.kind}",
-                )
-            connection.execute(
-                update(bounces)
-                .where(bounces.c.delivery_id == row.delivery_id)
-                .values(verdict="suppressed" if row.current else "withdrawn")
-            )
-    return suppressed

@@ -10,11 +10,11 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
-    JSON,
     BindParameter,
     ColumnElement,
     Connection,
@@ -32,6 +32,7 @@ from sqlalchemy import (
     text,
     type_coerce,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.types import TypeEngine
@@ -80,6 +81,24 @@ def _open_postgresql(url: str) -> Engine:
         connection.commit()
 
     return engine
+
+
+def refuse_unsafe(engine: Engine) -> None:
+    """SettingsError if what PostgreSQL commits may be gone after a crash (invariant 4)."""
+    if engine.name != "postgresql":
+        return
+    with engine.connect() as connection:
+        off = [
+            name
+            for name in ("fsync", "synchronous_commit")
+            if connection.execute(text(f"SHOW {name}")).scalar_one() == "off"
+        ]
+    if off:
+        raise SettingsError(
+            f"DIGEST_DATABASE_URL: {' and '.join(off)} of that PostgreSQL is off, so a crash may"
+            " forget what was sent, and it would be sent twice. Turn it on, or set"
+            " DIGEST_ALLOW_UNSAFE_DATABASE=true."
+        )
 
 
 def _open_sqlite(url: str, path: Path) -> Engine:
@@ -233,7 +252,10 @@ def given(dialect: str, rows: BindParameter[str], **columns: TypeEngine[Any]) ->
     interpreter's lock, each of which may take milliseconds while another thread is busy.
     """
     if dialect == "postgresql":
-        values = func.json_array_elements(cast(rows, JSON)).table_valued("value", name="given_rows")
+        # As JSONB each row is parsed once; as JSON once for each of its values.
+        values = func.jsonb_array_elements(cast(rows, JSONB)).table_valued(
+            "value", name="given_rows"
+        )
         words = [values.c.value.op("->>")(place) for place in range(len(columns))]
         fields: list[ColumnElement[Any]] = [
             cast(word + "+00" if isinstance(type_, schema.Instant) else word, type_)
@@ -254,6 +276,7 @@ def packed(rows: Iterable[Sequence[Any]]) -> str:
     return json.dumps([list(row) for row in rows], default=_stored)
 
 
+@lru_cache(maxsize=4096)
 def _stored(value: Any) -> str:
     """An instant in UTC, as SQLite keeps it."""
     if not isinstance(value, datetime):

@@ -25,7 +25,7 @@ from sqlalchemy import (
 from digest import schema
 from digest.models import State
 from digest.storage.batches import listing, people_of
-from digest.storage.database import given, packed
+from digest.storage.database import given, instant, listed, packed, unpacked
 
 _HAD = (State.SENT, State.UNKNOWN, State.PLANNED, State.CLAIMED, State.SENDING, State.DEFERRED)
 
@@ -34,10 +34,10 @@ def last_planned(
     connection: Connection, subscriber_ids: Collection[int]
 ) -> dict[int, datetime | None]:
     """When each one's last digest that was, or may be, sent was planned."""
-    found = connection.execute(
-        _last_planned(connection.dialect.name), {"ids": listing(subscriber_ids)}
+    rows = unpacked(
+        connection.execute(_last_planned(connection.dialect.name), {"ids": listing(subscriber_ids)})
     )
-    return {row[0]: row[1] for row in found.all()}
+    return {subscriber_id: instant(last) if last else None for subscriber_id, last in rows}
 
 
 @cache
@@ -50,7 +50,7 @@ def _last_planned(dialect: str) -> Executable:
         .order_by(digests.c.slot.desc())
         .limit(1)
     )
-    return select(people.c.id, last.scalar_subquery())
+    return select(listed(dialect, people.c.id, last.scalar_subquery()))
 
 
 def had(
@@ -58,28 +58,28 @@ def had(
 ) -> dict[int, set[int]]:
     """The papers in each one's digests due since then."""
     found: dict[int, set[int]] = {subscriber_id: set() for subscriber_id in subscriber_ids}
-    for subscriber_id, lists in connection.execute(
-        _had(connection.dialect.name), {"ids": listing(subscriber_ids), "since": since}
-    ).all():
-        found[subscriber_id].update(*lists)
+    for subscriber_id, paper_ids in unpacked(
+        connection.execute(
+            _had(connection.dialect.name), {"ids": listing(subscriber_ids), "since": since}
+        )
+    ):
+        found[subscriber_id].update(paper_ids)
     return found
 
 
 @cache
 def _had(dialect: str) -> Executable:
-    """One row for each subscriber: to fetch a row costs more than to unpack one."""
     digests, deliveries, people = schema.digest, schema.delivery, people_of(dialect)
-    lists = (
-        func.jsonb_agg(digests.c.paper_ids)
+    paper_ids = (
+        digests.c.paper_ids
         if dialect == "postgresql"
-        else func.json_group_array(func.json(type_coerce(digests.c.paper_ids, Text)))
+        else func.json(type_coerce(digests.c.paper_ids, Text))
     )
     return (
-        select(digests.c.subscriber_id, type_coerce(lists, schema.Json))
+        select(listed(dialect, digests.c.subscriber_id, paper_ids))
         .join(people, people.c.id == digests.c.subscriber_id)
         .join(deliveries, deliveries.c.digest_id == digests.c.id)
         .where(digests.c.due_at >= bindparam("since"), deliveries.c.state.in_(_HAD))
-        .group_by(digests.c.subscriber_id)
     )
 
 

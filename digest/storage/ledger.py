@@ -187,8 +187,8 @@ def is_due(connection: Connection, *, now: datetime) -> bool:
     return bool(connection.execute(select(exists().where(IS_OPEN, late))).scalar_one())
 
 
-def due_providers(connection: Connection) -> list[str]:
-    """The receiving providers that have open rows, due or not: a skip through the index."""
+def due_providers(connection: Connection, *, now: datetime) -> list[str]:
+    """The receiving providers that have rows to claim: a skip through the index."""
     table = schema.delivery
     first = select(func.min(table.c.provider).label("provider")).where(IS_OPEN)
     found = first.cte("found", recursive=True)
@@ -198,18 +198,30 @@ def due_providers(connection: Connection) -> list[str]:
         .scalar_subquery()
     )
     found = found.union_all(select(later).where(found.c.provider.is_not(None)))
-    return list(
-        connection.execute(select(found.c.provider).where(found.c.provider.is_not(None))).scalars()
+    is_due = exists().where(
+        IS_OPEN,
+        table.c.provider == found.c.provider,
+        table.c.priority.in_((0, 1)),
+        table.c.next_attempt_at <= now,
     )
+    return list(connection.execute(select(found.c.provider).where(is_due)).scalars())
 
 
 def expire(connection: Connection, *, now: datetime) -> int:
     """End what was not delivered in its time: `gave up`, or `superseded` if nothing was tried."""
     table = schema.delivery
     tried = table.c.attempts > 0
+    # In one order, and without those that somebody claims now: several may do this at once.
+    over = (
+        select(table.c.id)
+        .where(IS_OPEN, table.c.give_up_at <= now)
+        .order_by(table.c.id)
+        .with_for_update(skip_locked=True)
+        .cte("over")
+    )
     return connection.execute(
         update(table)
-        .where(IS_OPEN, table.c.give_up_at <= now)
+        .where(table.c.id.in_(select(over.c.id)))
         .values(
             state=case((tried, State.FAILED), else_=State.SKIPPED),
             reason=case((tried, "gave up"), else_="superseded"),

@@ -7,7 +7,7 @@ check before content leaves does so.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
@@ -17,7 +17,6 @@ from sqlalchemy import (
     Connection,
     RowMapping,
     Select,
-    and_,
     bindparam,
     exists,
     func,
@@ -30,7 +29,6 @@ from sqlalchemy import (
 from digest import schema
 from digest.models import State
 from digest.storage.database import given, packed
-from digest.storage.history import HAD
 from digest.storage.ledger import IS_OPEN
 
 SETTLED = "settled"  # the reason of what an operator said the end of
@@ -89,7 +87,7 @@ def find(connection: Connection, delivery_id: int) -> Delivery | None:
 def troubled(
     connection: Connection, states: Collection[State], *, due_after: datetime, limit: int
 ) -> list[Delivery]:
-    """The deliveries due since then that are in some of: failed, unknown, deferred; newest first."""
+    """The deliveries due since then that failed, are unknown or deferred; the newest first."""
     table = schema.delivery
     rows = connection.execute(
         _deliveries()
@@ -160,11 +158,23 @@ def resend(
     """Let unknown and failed deliveries be tried again from now on, with the same Message-ID.
 
     Of what became unknown after `answered_by` the answer may still come. The papers of a failed
-    digest may be in a later one; call this while nothing is planned (storage.batches.planner).
+    digest may be in another one by now, and nobody gets a paper twice (invariant 5); call this
+    while nothing is planned (storage.batches.planner).
     """
-    rows = _locked(connection, delivery_ids)
-    left = {row["id"]: why for row in rows if (why := _unfit(row, answered_by))}
-    found = [row["id"] for row in rows if row["id"] not in left]
+    left: dict[int, str] = {}
+    found: list[int] = []
+    reopened: set[int] = set()  # whose failed digest is to be sent after all, the latest of each
+    for row in reversed(_locked(connection, delivery_ids)):
+        why = _unfit(row, answered_by)
+        if not why and row["state"] == State.FAILED and row["digest_id"] is not None:
+            if row["rivalled"] or row["subscriber_id"] in reopened:
+                why = "another digest since then may hold the same papers"
+            else:
+                reopened.add(row["subscriber_id"])
+        if why:
+            left[row["id"]] = why
+        else:
+            found.append(row["id"])
     _move(
         connection,
         found,
@@ -174,19 +184,17 @@ def resend(
         give_up_at=give_up_at,
         ended_at=None,
     )
-    return _told(delivery_ids, found, left)
+    return _moved(delivery_ids, found, left)
 
 
 def _unfit(row: RowMapping, answered_by: datetime) -> str:
-    """Why a delivery cannot be sent again."""
+    """Why a delivery, whatever else there is, cannot be sent again."""
     if row["state"] not in (State.UNKNOWN, State.FAILED):
         return f"it is {row['state']}, neither unknown nor failed"
     if not row["skeleton"] or not row["address"]:
         return "what it held was forgotten or erased"
     if row["state"] == State.UNKNOWN and row["ended_at"] > answered_by:
         return "its answer may still come; try again in some minutes"
-    if row["state"] == State.FAILED and row["followed"]:
-        return "a later digest may hold the same papers"
     return ""
 
 
@@ -202,32 +210,32 @@ def settle(
     }
     found = [row["id"] for row in rows if row["id"] not in left]
     _move(connection, found, state=state, reason=SETTLED, ended_at=now)
-    return _told(delivery_ids, found, left)
+    return _moved(delivery_ids, found, left)
 
 
 def _locked(connection: Connection, delivery_ids: Collection[int]) -> list[RowMapping]:
     """The deliveries that nobody else is moving, locked, with what decides about them."""
     table, digests, mails = schema.delivery, schema.digest, schema.account_mail
-    people, later, sendings = schema.subscriber, schema.digest.alias(), schema.delivery.alias()
+    people, others, sendings = schema.subscriber, schema.digest.alias(), schema.delivery.alias()
     wanted = given(connection.dialect.name, bindparam("rows"), id=BigInteger())
     rows = {"rows": packed([one] for one in delivery_ids)}
     # As planning does, so that no digest of theirs is made meanwhile.
     connection.execute(
         select(people.c.id)
         .where(
-            people.c.id.in_(
-                select(table.c.subscriber_id).join(wanted, wanted.c.id == table.c.id)
-            )
+            people.c.id.in_(select(table.c.subscriber_id).join(wanted, wanted.c.id == table.c.id))
         )
         .order_by(people.c.id)
         .with_for_update(key_share=True),
         rows,
     ).all()
-    followed = exists().where(
-        later.c.subscriber_id == digests.c.subscriber_id,
-        later.c.slot > digests.c.slot,
-        sendings.c.digest_id == later.c.id,
-        sendings.c.state.in_(HAD),
+    # What was, or may be, on its way since this digest was planned was not kept apart from it.
+    rivalled = exists().where(
+        others.c.subscriber_id == digests.c.subscriber_id,
+        others.c.id != digests.c.id,
+        sendings.c.digest_id == others.c.id,
+        sendings.c.state.not_in((State.FAILED, State.SKIPPED)),
+        or_(sendings.c.ended_at.is_(None), sendings.c.ended_at >= digests.c.planned_at),
     )
     return list(
         connection.execute(
@@ -236,8 +244,10 @@ def _locked(connection: Connection, delivery_ids: Collection[int]) -> list[RowMa
                 table.c.state,
                 table.c.address,
                 table.c.ended_at,
+                table.c.digest_id,
+                table.c.subscriber_id,
                 func.coalesce(digests.c.skeleton, mails.c.skeleton).label("skeleton"),
-                followed.label("followed"),
+                rivalled.label("rivalled"),
             )
             .join(wanted, wanted.c.id == table.c.id)
             .outerjoin(digests, digests.c.id == table.c.digest_id)
@@ -258,6 +268,7 @@ def _move(connection: Connection, delivery_ids: Sequence[int], **values: Any) ->
     )
 
 
-def _told(wanted: Collection[int], moved: Sequence[int], left: dict[int, str]) -> Moved:
-    missing = dict.fromkeys(sorted({*wanted} - {*moved} - left.keys()), "there is no such delivery")
-    return Moved(moved=moved, left={**left, **missing})
+def _moved(wanted: Collection[int], moved: Sequence[int], left: Mapping[int, str]) -> Moved:
+    missing = {*wanted} - {*moved} - left.keys()
+    reasons = {**left, **dict.fromkeys(missing, "it is not there, or just being moved")}
+    return Moved(moved=sorted(moved), left=dict(sorted(reasons.items())))

@@ -6,8 +6,8 @@ expires unspent.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from math import floor
@@ -26,6 +26,7 @@ LASTS = timedelta(seconds=0.2)
 USED = 0.8
 _RECOVERY = timedelta(minutes=1)  # after which a rate that was lowered rises by a quarter
 _LOWEST = 0.1  # messages a second
+_FIRST = 20.0  # the least that a route had, as far as the few that went can tell
 _UNBOUND = 500.0  # a rate that rose to this without a limit is none any more
 
 
@@ -48,9 +49,10 @@ class Route:
     kind: str
     reason: str
     probe_at: datetime | None
+    probes: int  # in vain, one after another
     rate: float | None
     day: date | None
-    drawn_today: int  # on that day
+    drawn_today: int  # on that day; of `special`, on the database's today
 
 
 def find(connection: Connection, relay: str, providers: Iterable[str]) -> dict[str, Route]:
@@ -89,7 +91,7 @@ def _find(connection: Connection, relay: str, providers: Sequence[str]) -> dict[
 
 def special(connection: Connection, relay: str) -> dict[str, Route]:
     """The routes of a relay that are stopped or limited, by provider."""
-    table = schema.route
+    table, today = schema.route, clock(connection).date()
     rows = connection.execute(
         select(table).where(
             table.c.relay == relay,
@@ -98,7 +100,8 @@ def special(connection: Connection, relay: str) -> dict[str, Route]:
             ),
         )
     )
-    return {row.provider: _route(row) for row in rows}
+    found = [_route(row) for row in rows]
+    return {one.provider: one if one.day == today else replace(one, drawn_today=0) for one in found}
 
 
 def _route(row: Row[Any]) -> Route:
@@ -110,19 +113,32 @@ def _route(row: Row[Any]) -> Route:
         kind=row.kind,
         reason=row.reason,
         probe_at=row.probe_at,
+        probes=row.probes,
         rate=row.rate,
         day=row.day,
         drawn_today=row.drawn_today,
     )
 
 
+def lock(connection: Connection, route_ids: Collection[int]) -> None:
+    """Hold these rows until the transaction ends; in one order, so that nobody waits in a ring."""
+    table = schema.route
+    connection.execute(
+        select(table.c.id)
+        .where(table.c.id.in_(sorted(route_ids)))
+        .order_by(table.c.id)
+        .with_for_update()
+    )
+
+
 # ------------------------------------------------------------------ allowances
 
 
-def draw(connection: Connection, route_id: int, limits: Limits, *, wanted: int) -> int:
+def draw(connection: Connection, route_id: int, limits: Limits, *, wanted: int) -> int | None:
     """How many messages may go on a route within LASTS from now, at most `wanted`.
 
-    The database's clock decides, and the row is locked, so the sum over all workers is right.
+    None when no more may go today. The database's clock decides, and the row is locked, so the
+    sum over all workers is right.
     """
     table = schema.route
     row = connection.execute(
@@ -138,8 +154,10 @@ def draw(connection: Connection, route_id: int, limits: Limits, *, wanted: int) 
     count, next_at = wanted, row.next_at
     if limits.daily is not None:
         drawn = row.drawn_today if row.day == now.date() else 0
+        if drawn >= limits.daily:
+            return None
         count = min(count, limits.daily - drawn)
-    if lowest is not None and count > 0:
+    if lowest is not None:
         used = lowest * USED
         count = min(count, max(1, floor(used * LASTS.total_seconds())))
         if next_at is not None and next_at > now:
@@ -158,7 +176,7 @@ def draw(connection: Connection, route_id: int, limits: Limits, *, wanted: int) 
                 drawn_today=case((table.c.day == now.date(), table.c.drawn_today), else_=0) + count,
             )
         )
-    return max(count, 0)
+    return count
 
 
 def _recovered(
@@ -208,7 +226,7 @@ def slow(connection: Connection, route_id: int, limits: Limits) -> None:
             select(func.count(), func.min(recent.c.started_at), func.max(recent.c.started_at))
         ).one()
         seconds = (last - first).total_seconds() if count else 0.0
-        rate = count / max(seconds, 1.0)
+        rate = max(count / max(seconds, 1.0), _FIRST)
     connection.execute(
         update(table)
         .where(table.c.id == route_id)

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from functools import cache
+from operator import attrgetter
 
 from sqlalchemy import BigInteger, Connection, Executable, bindparam, func, select, update
 
@@ -16,7 +17,7 @@ from digest import schema
 from digest.cadence import known_zone, next_slot
 from digest.models import Frequency, Schedule, Status
 from digest.storage.batches import listing, people_of
-from digest.storage.database import given, packed
+from digest.storage.database import given, instant, listed, packed, unpacked
 
 INSTANT = timedelta(seconds=1)  # a slot at the very instant at which a schedule begins is due
 
@@ -87,13 +88,15 @@ def _set_hints(dialect: str) -> Executable:
 
 def planned_until(connection: Connection, subscriber_ids: Collection[int]) -> dict[int, datetime]:
     """For each who has a schedule, the instant up to which every slot has its row."""
-    found = connection.execute(
-        _planned_until(connection.dialect.name), {"ids": listing(subscriber_ids)}
+    rows = unpacked(
+        connection.execute(
+            _planned_until(connection.dialect.name), {"ids": listing(subscriber_ids)}
+        )
     )
     return {
-        subscriber_id: last or first - INSTANT
-        for subscriber_id, first, last in found.all()
-        if first is not None
+        subscriber_id: instant(last) if last else instant(first) - INSTANT
+        for subscriber_id, first, last in rows
+        if first
     }
 
 
@@ -111,44 +114,41 @@ def _planned_until(dialect: str) -> Executable:
         .subquery()
     )
     return select(
-        people.c.id,
-        first.scalar_subquery(),
-        select(func.max(last.c.due_at)).scalar_subquery(),
+        listed(
+            dialect,
+            people.c.id,
+            first.scalar_subquery(),
+            select(func.max(last.c.due_at)).scalar_subquery(),
+        )
     )
 
 
 def histories(connection: Connection, subscriber_ids: Collection[int]) -> dict[int, list[Schedule]]:
     """Each one's schedules, oldest first."""
     found: dict[int, list[Schedule]] = defaultdict(list)
-    for row in connection.execute(
-        _histories(connection.dialect.name), {"ids": listing(subscriber_ids)}
-    ).all():
-        found[row.subscriber_id].append(
+    for subscriber_id, since, zone, hour, frequency, weekday, active in unpacked(
+        connection.execute(_histories(connection.dialect.name), {"ids": listing(subscriber_ids)})
+    ):
+        found[subscriber_id].append(
             Schedule(
-                since=row.since,
-                zone=known_zone(row.zone),
-                hour=row.hour,
-                frequency=Frequency(row.frequency),
-                weekday=row.weekday,
-                active=row.active,
+                since=instant(since),
+                zone=known_zone(zone),
+                hour=hour,
+                frequency=Frequency(frequency),
+                weekday=weekday,
+                active=bool(active),
             )
         )
+    for history in found.values():
+        if len(history) > 1:
+            history.sort(key=attrgetter("since"))
     return found
 
 
 @cache
 def _histories(dialect: str) -> Executable:
     table, people = schema.schedule, people_of(dialect)
-    return (
-        select(
-            table.c.subscriber_id,
-            table.c.since,
-            table.c.zone,
-            table.c.hour,
-            table.c.frequency,
-            table.c.weekday,
-            table.c.active,
-        )
-        .join(people, people.c.id == table.c.subscriber_id)
-        .order_by(table.c.subscriber_id, table.c.since)
+    names = ("subscriber_id", "since", "zone", "hour", "frequency", "weekday", "active")
+    return select(listed(dialect, *(table.c[name] for name in names))).join(
+        people, people.c.id == table.c.subscriber_id
     )

@@ -27,7 +27,7 @@ from digest.errors import NotFound
 from digest.models import Frequency, Newcomer, Schedule, Status, Subscriber, Wishes
 from digest.storage import schedules
 from digest.storage.batches import listing, people_of
-from digest.storage.database import insert_ignoring
+from digest.storage.database import insert_ignoring, listed, unpacked
 from digest.storage.schedules import INSTANT
 
 _COLUMNS = [
@@ -275,10 +275,11 @@ def everyone(connection: Connection, *, batch: int = 1000) -> Iterator[Subscribe
 
 def _with_topics(connection: Connection, rows: Sequence[Row[Any]]) -> list[Subscriber]:
     followed: dict[int, list[str]] = defaultdict(list)
-    follows = connection.execute(
-        _followed(connection.dialect.name), {"ids": listing(row.id for row in rows)}
-    )
-    for subscriber_id, slug in follows.all():
+    for subscriber_id, slug in unpacked(
+        connection.execute(
+            _followed(connection.dialect.name), {"ids": listing(row.id for row in rows)}
+        )
+    ):
         followed[subscriber_id].append(slug)
     return [
         Subscriber(
@@ -294,7 +295,7 @@ def _with_topics(connection: Connection, rows: Sequence[Row[Any]]) -> list[Subsc
             created_at=row.created_at,
             confirmed_at=row.confirmed_at,
             locale=row.locale,
-            topics=tuple(followed.get(row.id, ())),
+            topics=tuple(sorted(followed.get(row.id, ()))),
         )
         for row in rows
     ]
@@ -304,8 +305,7 @@ def _with_topics(connection: Connection, rows: Sequence[Row[Any]]) -> list[Subsc
 def _followed(dialect: str) -> Executable:
     follows, topics, people = schema.follow, schema.topic, people_of(dialect)
     return (
-        select(follows.c.subscriber_id, topics.c.slug)
+        select(listed(dialect, follows.c.subscriber_id, topics.c.slug))
         .join(people, people.c.id == follows.c.subscriber_id)
         .join(topics, topics.c.id == follows.c.topic_id)
-        .order_by(topics.c.slug)
     )
