@@ -1,6 +1,6 @@
 """Postfix's smtp-sink, a mail server that somebody else wrote, where this machine has it.
 
-It is looked for on PATH, in /usr/sbin, and in the directory that DIGEST_POSTFIX names, which holds
+It is looked for on PATH, in /usr/sbin, and in the directory that POSTFIX_DIR names, which holds
 usr/sbin and usr/lib/postfix: Debian's package, unpacked.
 """
 
@@ -45,12 +45,12 @@ class SmtpSink:
 def smtp_sink(folder: Path, *options: str) -> Iterator[SmtpSink]:
     """Run it with these options; skips the test where it is not to be had."""
     places, environment = [os.environ.get("PATH", ""), "/usr/sbin"], dict(os.environ)
-    if unpacked := os.environ.get("DIGEST_POSTFIX"):
+    if unpacked := os.environ.get("POSTFIX_DIR"):
         places.append(f"{unpacked}/usr/sbin")
         environment["LD_LIBRARY_PATH"] = f"{unpacked}/usr/lib/postfix"
     program = shutil.which("smtp-sink", path=os.pathsep.join(places))
     if program is None:
-        pytest.skip("no smtp-sink here: install postfix, or unpack it and set DIGEST_POSTFIX")
+        pytest.skip("no smtp-sink here: install postfix, or unpack it and set POSTFIX_DIR")
     with socket.socket() as chosen:
         chosen.bind(("127.0.0.1", 0))
         port = chosen.getsockname()[1]

@@ -93,11 +93,11 @@ def test_a_limit_of_postfix_is_measured_where_it_is(
 ) -> None:
     program = wire.smtp_source()
     if program is None:
-        pytest.skip("Postfix's smtp-source is not here; DIGEST_POSTFIX names where it is unpacked")
+        pytest.skip("Postfix's smtp-source is not here; POSTFIX_DIR names where it is unpacked")
     with plain_sink() as sink:
         trial = wire.by_postfix(program, sink, sessions=2, mails=5, size=1000)
         assert sink.count() == trial.mails == 5
-    monkeypatch.setenv("DIGEST_POSTFIX", str(tmp_path))
+    monkeypatch.setenv("POSTFIX_DIR", str(tmp_path))
     assert wire.smtp_source() is None
 
 

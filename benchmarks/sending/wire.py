@@ -21,8 +21,8 @@ SENDER, RECIPIENT = "digest@example.org", "reader@example.org"
 
 
 def smtp_source() -> Path | None:
-    """Where Postfix's load generator lies; DIGEST_POSTFIX names a directory it was unpacked in."""
-    unpacked = os.environ.get("DIGEST_POSTFIX")
+    """Where Postfix's load generator lies; POSTFIX_DIR names a directory it was unpacked in."""
+    unpacked = os.environ.get("POSTFIX_DIR")
     if unpacked:
         found = Path(unpacked) / "usr" / "sbin" / "smtp-source"
         return found if found.is_file() else None

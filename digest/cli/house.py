@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from digest.cli.bench import bench
 from digest.cli.output import fail, say, show_json, show_table
 from digest.cli.setup import AsJson, Now, services
 from digest.cli.stages import collect, deliver, plan, run
@@ -41,6 +42,7 @@ def register(app: typer.Typer) -> None:
         migrate,
         config,
         send_test,
+        bench,
         demo,
     ):
         app.command()(command)

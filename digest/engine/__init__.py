@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
+from digest.engine.here import Here
 from digest.errors import Busy, DigestError
 from digest.pipeline.bookkeeping import Relay
 from digest.pipeline.readiness import Pulse
@@ -62,8 +63,6 @@ def duties(services: Services) -> Iterator[Duties]:
         with deferrer(services) as app:
             yield Deferring(services, app)
     else:
-        from digest.engine.here import Here  # noqa: PLC0415 - imports this module
-
         with sending(services) as relays:
             yield Here(services, relays)
 

@@ -269,7 +269,8 @@ class Pass:
             self._hungry.clear()
             found = 0
             for queue in self._queues:
-                if queue not in usable or queue.way.relay.priority > best:
+                queue.wanted = queue in usable and queue.way.relay.priority == best
+                if not queue.wanted:
                     self._put_back(queue)
                     continue
                 found += await self._claim(queue)
@@ -368,7 +369,8 @@ class Pass:
         if waiting:
             self._returned += [job.order.claim.delivery_id for job in waiting]
             self._queued.set()
-        queue.ring()
+        if not queue.wanted:
+            queue.ring()
 
     # -------------------------------------------------------------- one connection
 
@@ -404,7 +406,7 @@ class Pass:
 
     async def _next(self, queue: Queue, *, urgent: bool) -> Job | None:
         """The next row with its message; None when the connection is no longer needed."""
-        while not self._ending and queue.way.usable and not self._is_spare(queue):
+        while not self._ending and queue.wanted and not self._is_spare(queue):
             job = self._take(queue, urgent=urgent)
             if job is not None or urgent:
                 return job
@@ -555,6 +557,7 @@ class Pass:
 
     def _back_off(self, queue: Queue, error: DeliveryError) -> None:
         queue.way.back_off(error)
+        queue.wanted = False
         self._put_back(queue)
         self._hungry.set()
 

@@ -97,6 +97,7 @@ class Queue:
         self.ready: deque[Job] = deque()
         self.held: Counter[str] = Counter()  # rows at hand or under way, by provider
         self.flying: Counter[str] = Counter()  # under way
+        self.wanted = True  # now; else its connections are to end
         self.lines = 0  # connections that are, or are to be, open
         self.open: set[Connection] = set()
         self.opening = 0

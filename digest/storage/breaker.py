@@ -125,7 +125,8 @@ def watch(
     for provider, route in sorted(find(connection, relay, [*refused, ""]).items()):
         if route.state is not Breaker.CLOSED:
             continue
-        seen = window(recent(connection, route, size=caution.window), size=caution.window)
+        last = recent(connection, route, size=caution.window)
+        seen = window(last, size=caution.window)
         kinds = Counter(one.kind for one in seen if one.kind)
         for kind, number in kinds.most_common(1):
             alike = [one for one in seen if one.kind == kind]
@@ -136,14 +137,12 @@ def watch(
             words = f"{number} of the last {len(seen)} recipients were refused with {kind}"
             reason = f"{words}: {alike[0].text}"[:500]
             _open(connection, route, kind=kind, reason=reason, now=now, wait=caution.waits[0])
-            # More may have been refused at one go than a window holds.
-            latest = [
-                delivery_id
-                for name, rows in refused.items()
-                for delivery_id, what in rows.items()
-                if what == kind and provider in ("", name)
-            ]
-            _return(connection, {*latest, *(one.delivery_id for one in alike)}, now=now)
+            # More may have been refused at one go than a window holds, and more than one each.
+            tripped = {one.delivery_id for one in last if one.kind == kind}
+            for name, rows in refused.items():
+                if provider in ("", name):
+                    tripped.update(one for one, what in rows.items() if what == kind)
+            _return(connection, tripped, now=now)
             stopped.append(find(connection, relay, [provider])[provider])
     return stopped
 

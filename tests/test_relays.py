@@ -1,0 +1,341 @@
+"""Several mail servers, and the limits of each: judged by what the servers saw, in real time."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, select, update
+
+from digest import schema
+from digest.models import Limits, State
+from digest.pipeline import ways
+from digest.pipeline.bookkeeping import LocalBooks, Relay
+from digest.pipeline.delivering import Postman
+from digest.pipeline.sending import Delivered
+from digest.rendering import Assembler
+from digest.storage.database import clock, open_database, reading, writing
+from tests.databases import new_database
+from tests.post_office import POLICY, PostOffice, address_of
+from tests.raw_sink import RawSink
+from tests.sink import Sink
+from tests.watching import Watching, got, wait_until
+
+DAY = timedelta(days=1)
+LIMITED = Limits(daily=12)
+
+
+@pytest.fixture
+def office(engine: Engine, tmp_path: Path) -> PostOffice:
+    return PostOffice(engine, tmp_path)
+
+
+@pytest.fixture
+def other() -> Iterator[Sink]:
+    """A second mail server."""
+    with Sink() as server:
+        yield server
+
+
+def postman(office: PostOffice, *relays: Relay) -> Postman:
+    books = LocalBooks(
+        office.engine,
+        relays,
+        POLICY,
+        clock=lambda: office.now,
+        locks=office.folder / "locks",
+    )
+    return Postman(
+        office.engine,
+        books,
+        relays,
+        composer=Assembler(),
+        policy=POLICY,
+        clock=lambda: office.now,
+    )
+
+
+def settle(office: PostOffice, **people: int) -> dict[str, list[str]]:
+    """So many people with a digest that is due, by provider; the addresses of each."""
+    office.move_in(sum(people.values()))
+    table, found, first = schema.delivery, {}, 0
+    for name, count in people.items():
+        at = office.people[first : first + count]
+        found[name] = [address_of(number) for number in range(first, first + count)]
+        first += count
+        office.plan(*at)
+        with writing(office.engine) as connection:
+            connection.execute(
+                update(table).where(table.c.subscriber_id.in_(at)).values(provider=name)
+            )
+    return found
+
+
+class Clocked(Watching):
+    """A sink that notes when contents came, and how many connections were open at most."""
+
+    def __init__(self) -> None:
+        super().__init__(self.note)
+        self.times: list[float] = []
+        self.most = 0
+
+    def note(self, step: str, recipients: list[str]) -> None:
+        if step == ".":
+            self.times.append(time.monotonic())
+        self.most = max(self.most, sum(not one.is_closing() for one in self.transports))
+
+    def densest(self, seconds: float) -> int:
+        """The most contents in any window of that length."""
+        return max(
+            sum(start <= one < start + seconds for one in self.times) for start in self.times
+        )
+
+
+@pytest.fixture
+def clocked() -> Iterator[Clocked]:
+    with Clocked() as server:
+        yield server
+
+
+# ------------------------------------------------------------------ which relay
+
+
+def test_the_second_is_used_while_the_first_is_down_and_no_longer(
+    office: PostOffice, sink: Sink, other: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ways, "BACK_OFF", (0.5, 0.5))
+    settle(office, a=40)
+    first, second = office.relay(sink.port), office.relay(other.port, priority=1)
+    sink.on("CONNECT", "421 4.3.2 Down", close=True, times=1)
+    other.on(".", delay=0.05)
+    delivered = postman(office, first, second).deliver()
+    assert delivered.states == {State.SENT: 40}
+    assert delivered.problem == ""
+    # In the same pass, and back when the first works again.
+    assert len(other.mails) > 0
+    assert len(sink.mails) > 0
+    assert got(sink) + got(other) == {address_of(number): 1 for number in range(40)}
+    office.check()
+
+
+@pytest.mark.parametrize("step", ["CONNECT", "MAIL", "RCPT", "."])
+def test_a_few_rows_too_fail_over_in_the_same_pass(
+    office: PostOffice, sink: Sink, other: Sink, step: Any
+) -> None:
+    settle(office, a=3)
+    sink.on(step, "421 4.3.2 Down", close=True)
+    relays = office.relay(sink.port), office.relay(other.port, priority=1)
+    worker = postman(office, *relays)
+    worker.deliver()
+    # The one that was under way waits a minute.
+    assert len(other.mails) == 3 - (step != "CONNECT")
+    office.now += timedelta(minutes=2)
+    worker.deliver()
+    assert got(other) == {address_of(number): 1 for number in range(3)}
+
+
+def test_the_second_is_not_used_while_the_first_works(
+    office: PostOffice, sink: Sink, other: Sink
+) -> None:
+    settle(office, a=40)
+    postman(office, office.relay(sink.port), office.relay(other.port, priority=1)).deliver()
+    assert (len(sink.mails), other.connections) == (40, 0)
+
+
+def test_equal_ones_share_the_work(office: PostOffice, sink: Sink, other: Sink) -> None:
+    settle(office, a=200)
+    for server in (sink, other):
+        server.on(".", delay=0.005)
+    delivered = postman(office, office.relay(sink.port), office.relay(other.port)).deliver()
+    assert delivered.states == {State.SENT: 200}
+    assert min(len(sink.mails), len(other.mails)) > 50
+
+
+# ------------------------------------------------------------------ connections and messages
+
+
+def test_never_more_connections_than_allowed(office: PostOffice, clocked: Clocked) -> None:
+    settle(office, a=30, b=30)
+    clocked.on(".", delay=0.02)
+    asked = office.people[0]
+    for request in range(5):
+        office.account_mail(asked, request=str(request))
+    postman(office, office.relay(clocked.port, connections=3)).deliver()
+    assert len(clocked.mails) == 65
+    assert clocked.most == 3
+
+
+def test_never_more_connections_to_a_provider_than_allowed(office: PostOffice) -> None:
+    people = settle(office, narrow=20, wide=20)
+    under_way: Counter[str] = Counter()
+    most: Counter[str] = Counter()
+
+    def look(step: str, recipients: list[str]) -> None:
+        if step in ("RCPT", "."):
+            name = "narrow" if recipients[0] in people["narrow"] else "wide"
+            under_way[name] += 1 if step == "RCPT" else -1
+            most[name] = max(most[name], under_way[name])
+
+    with Watching(look) as sink:
+        sink.on("DATA", delay=0.02)
+        relay = office.relay(sink.port, connections=4, providers={"narrow": Limits(connections=1)})
+        assert postman(office, relay).deliver().states == {State.SENT: 40}
+    assert most["narrow"] == 1
+    assert most["wide"] > 1
+
+
+def test_a_connection_carries_so_many_messages(office: PostOffice, sink: Sink) -> None:
+    settle(office, a=20)
+    postman(office, office.relay(sink.port, server={"messages": 4})).deliver()
+    assert Counter(mail.connection for mail in sink.mails) == dict.fromkeys(range(1, 6), 4)
+
+
+@pytest.mark.parametrize("kind", [Sink, RawSink], ids=["plain", "pipelined"])
+def test_a_connection_carries_so_many_messages_to_a_provider(
+    office: PostOffice, kind: type[Sink]
+) -> None:
+    people = settle(office, few=9, many=9)
+    with kind() as sink:
+        limits = {"few": Limits(messages=2), "*": Limits(messages=7)}
+        postman(office, office.relay(sink.port, providers=limits)).deliver()
+        carried = Counter(
+            (mail.connection, mail.recipients[0] in people["few"]) for mail in sink.mails
+        )
+        assert len(sink.mails) == 18
+    assert max(count for (_, few), count in carried.items() if few) == 2
+    assert max(count for (_, few), count in carried.items() if not few) <= 7
+    assert sink.connections <= 6
+
+
+# ------------------------------------------------------------------ rates
+
+
+def test_never_faster_than_allowed(office: PostOffice, clocked: Clocked) -> None:
+    settle(office, a=60)
+    postman(office, office.relay(clocked.port, connections=8, limits={"rate": 20.0})).deliver()
+    assert len(clocked.mails) == 60
+    assert 20 < clocked.densest(2) <= 40
+
+
+def test_workers_share_a_rate_even_when_one_of_them_is_cut_off(
+    postgres_url: str, tmp_path: Path, clocked: Clocked
+) -> None:
+    url = new_database(postgres_url)
+    with ExitStack() as stack:
+        offices = []
+        for number in range(3):
+            engine = open_database(url)
+            stack.callback(engine.dispose)
+            offices.append(PostOffice(engine, tmp_path / str(number)))
+        office = offices[0]
+        settle(office, a=80)
+        workers = [
+            postman(one, one.relay(clocked.port, connections=12, limits={"rate": 20.0}))
+            for one in offices
+        ]
+        threads = [threading.Thread(target=worker.deliver) for worker in workers]
+        for thread in threads:
+            thread.start()
+        wait_until(lambda: len(clocked.times) > 20)
+        workers[2].halt()
+        for thread in threads:
+            thread.join()
+        assert 20 < clocked.densest(2) <= 40
+        assert max(got(clocked).values()) == 1
+        assert set(office.states()) <= {State.SENT, State.UNKNOWN}
+        office.check()
+
+
+def test_a_throttled_provider_holds_back_no_other(office: PostOffice, clocked: Clocked) -> None:
+    people = settle(office, throttled=500, free=20)
+    relay = office.relay(clocked.port, connections=2, providers={"throttled": Limits(rate=2.0)})
+    delivered = postman(office, relay).deliver(seconds=3)
+    assert delivered.stopped
+    assert set(people["free"]) <= set(got(clocked))
+    assert 1 <= len(clocked.mails) - 20 <= 8
+    assert set(office.states()) == {State.SENT, State.PLANNED}
+    office.check()
+
+
+def test_a_rate_is_halved_by_a_deferral_and_recovers(office: PostOffice, sink: Sink) -> None:
+    settle(office, a=3)
+    sink.on("RCPT", "451 4.7.1 Slow down", recipient=address_of(1))
+    relay = office.relay(sink.port, providers={"a": Limits(rate=400.0)})
+    postman(office, relay).deliver()
+    table = schema.route
+    mine = table.c.provider == "a"
+
+    def rate() -> float | None:
+        with reading(office.engine) as connection:
+            found: float | None = connection.execute(select(table.c.rate).where(mine)).scalar_one()
+        return found
+
+    assert rate() == 200.0
+    expected = [200.0, 250.0, 312.5, None]
+    for number, higher in enumerate(expected):
+        office.account_mail(office.people[0], request=str(number))
+        with writing(office.engine) as connection:
+            connection.execute(
+                update(schema.delivery).where(schema.delivery.c.priority == 0).values(provider="a")
+            )
+        postman(office, relay).deliver()
+        assert rate() == higher
+        with writing(office.engine) as connection:  # a minute later
+            changed_at = clock(connection) - timedelta(minutes=1)
+            connection.execute(update(table).where(mine).values(rate_changed_at=changed_at))
+
+
+def test_a_full_mailbox_slows_nobody(office: PostOffice, sink: Sink) -> None:
+    settle(office, a=3)
+    sink.on("RCPT", "452 4.2.2 Full", recipient=address_of(1))
+    postman(office, office.relay(sink.port)).deliver()
+    with reading(office.engine) as connection:
+        assert set(connection.execute(select(schema.route.c.rate)).scalars()) == {None}
+
+
+# ------------------------------------------------------------------ daily caps
+
+
+def a_day_later(office: PostOffice) -> None:
+    """By the database's clock, which alone counts."""
+    table = schema.route
+    with writing(office.engine) as connection:
+        for row in connection.execute(select(table.c.id, table.c.day)).all():
+            if row.day is not None:
+                connection.execute(
+                    update(table).where(table.c.id == row.id).values(day=row.day - DAY)
+                )
+
+
+@pytest.mark.parametrize("whose", ["relay", "provider"])
+def test_so_many_a_day_and_no_more(office: PostOffice, sink: Sink, whose: str) -> None:
+    settle(office, a=30)
+    office.account_mail(office.people[0])  # for another provider
+    limits = {"limits": {"daily": 12}} if whose == "relay" else {"providers": {"a": LIMITED}}
+    for day in range(1, 4):
+        most = min(31, 12 * day + (whose == "provider"))
+        for _ in range(2):  # each is a new one: what was spent is remembered
+            delivered = postman(office, office.relay(sink.port, connections=3, **limits)).deliver()
+            assert len(sink.mails) == most
+        assert delivered == Delivered()
+        a_day_later(office)
+    assert max(got(sink).values()) <= 2
+    office.check()
+
+
+def test_a_cap_that_is_reached_ends_the_pass_though_account_mail_waits(
+    office: PostOffice, sink: Sink
+) -> None:
+    settle(office, a=1)
+    postman(office, office.relay(sink.port, limits={"daily": 1})).deliver()
+    office.account_mail(office.people[0])
+    postman(office, office.relay(sink.port, limits={"daily": 1})).deliver()
+    assert office.states() == {State.SENT: 1, State.PLANNED: 1}
+    office.check()
