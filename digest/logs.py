@@ -12,7 +12,8 @@ _USUAL = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "ta
 # Libraries that say at INFO what belongs to DEBUG, some of it with addresses or whole URLs.
 _QUIET = {
     **dict.fromkeys(
-        ("alembic", "httpx", "httpcore", "mail", "CSSUTILS", "uvicorn"), logging.WARNING
+        ("CSSUTILS", "alembic", "httpcore", "httpx", "mail", "procrastinate", "uvicorn"),
+        logging.WARNING,
     ),
     # It warns each time that a long delivery is still at work when the next one is due.
     "apscheduler": logging.ERROR,

@@ -69,6 +69,7 @@ def desk(
     for name in list(os.environ):
         if name.startswith("DIGEST_"):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("DIGEST_ALLOW_UNSAFE_DATABASE", "true")  # the tests' forgets the disk
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("digest.services.open_database", lambda _url: engine)
     office = PostOffice(engine, tmp_path, now=datetime.now(UTC) - HOUR)

@@ -5,22 +5,25 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Engine, insert, select, update
+from sqlalchemy import Connection, Engine, update
 
 from digest import schema
 from digest.models import State, Status
-from digest.storage import digests, ledger, runs
+from digest.storage import digests, ledger, outcomes, routes, workers
+from digest.storage.contents import contents
 from digest.storage.database import reading, writing
-from digest.storage.ledger import Claim, Result
+from digest.storage.ledger import Beginning, Claim, Result
 from tests.post_office import DAY, HELD, NOW, WAITING, PostOffice, assert_sound, rows
 
 MINUTE = timedelta(minutes=1)
+HERE = "example.org"  # everybody's receiving provider
 
 
 @pytest.fixture
@@ -30,48 +33,90 @@ def office(engine: Engine, tmp_path: Path) -> PostOffice:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A claimed row, by whom, and the way it is to take."""
+
+    claim: Claim
+    worker_id: int
+    route_id: int
+
+    @property
+    def delivery_id(self) -> int:
+        return self.claim.delivery_id
+
+    def result(self, state: State, **more: Any) -> Result:
+        """How its attempt ended."""
+        if state in (State.PLANNED, State.DEFERRED):
+            more = {"next_attempt_at": NOW + 5 * MINUTE, **more}
+        return Result(
+            delivery_id=self.delivery_id,
+            claim=self.claim.claim,
+            route_id=self.route_id,
+            state=state,
+            started_at=NOW,
+            seconds=0.5,
+            reason="" if state is State.SENT else "why",
+            **more,
+        )
+
+
 def work(office: PostOffice) -> int:
     with writing(office.engine) as connection:
-        return ledger.start_worker(connection, now=office.now)
+        return workers.enter(connection)
 
 
-def claim(office: PostOffice, worker_id: int, limit: int = 100) -> list[Claim]:
+def claim(office: PostOffice, worker_id: int, limit: int = 100, **quotas: int) -> list[Held]:
+    """Account mail first, then of each provider."""
     with writing(office.engine) as connection:
-        return ledger.claim(connection, worker_id, now=office.now, limit=limit)
+        route_id = routes.find(connection, "mail:25", [HERE])[HERE].id
+        found = ledger.claim_account_mail(
+            connection, worker_id, now=office.now, limit=limit, stopped=()
+        )
+        left = quotas or {HERE: limit - len(found)}
+        found += ledger.claim(connection, worker_id, left, now=office.now)
+    return [Held(one, worker_id, route_id) for one in found]
 
 
-def begin(office: PostOffice, held: Claim) -> State | None:
+def _begin(connection: Connection, *held: Held, now: Any = NOW) -> set[int]:
+    beginnings = [
+        Beginning(delivery_id=one.delivery_id, claim=one.claim.claim, route_id=one.route_id)
+        for one in held
+    ]
+    return ledger.begin(connection, held[0].worker_id, beginnings, now=now)
+
+
+def begin(office: PostOffice, *held: Held) -> set[int]:
     with writing(office.engine) as connection:
-        return ledger.begin(connection, held, relay="mail:25", now=office.now)
+        return _begin(connection, *held, now=office.now)
 
 
-def finish(office: PostOffice, held: Claim, result: Result) -> bool:
+def finish(office: PostOffice, held: Held, result: Result) -> bool:
     with writing(office.engine) as connection:
-        return ledger.finish(connection, held, result, now=office.now)
+        return bool(ledger.finish(connection, held.worker_id, [result], now=office.now))
 
 
-def result(state: State, **more: Any) -> Result:
-    if state in (State.PLANNED, State.DEFERRED):
-        more = {"next_attempt_at": NOW + 5 * MINUTE, **more}
-    return Result(state=state, seconds=0.5, reason="" if state is State.SENT else "why", **more)
+def die(office: PostOffice, worker_id: int) -> int:
+    """The worker is gone, and another takes over; how many rows are unknown."""
+    with writing(office.engine) as connection:
+        return workers.rescue(connection, [worker_id], now=office.now)
 
 
 # ------------------------------------------------------------------ the table of moves
 
 OUTCOMES = (State.SENT, State.FAILED, State.UNKNOWN, State.DEFERRED, State.PLANNED)
-OPERATIONS: dict[str, Callable[[Connection, Claim], object]] = {
-    "claim": lambda c, held: ledger.claim(c, held.worker_id, now=NOW, limit=1),
+OPERATIONS: dict[str, Callable[[Connection, Held], object]] = {
+    "claim": lambda c, held: ledger.claim(c, held.worker_id, {HERE: 1}, now=NOW),
     "expire": lambda c, held: ledger.expire(c, now=NOW + DAY),
-    "give back": ledger.give_back,
-    "stop": lambda c, held: ledger.stop_worker(c, held.worker_id, now=NOW),
-    "recover": lambda c, held: ledger.recover(c, now=NOW),
-    "spoil": lambda c, held: ledger.spoil(c, held, now=NOW),
-    "begin": lambda c, held: ledger.begin(c, held, relay="mail:25", now=NOW),
+    "give back": lambda c, held: workers.give_back(c, held.worker_id, [held.delivery_id]),
+    "rescue": lambda c, held: workers.rescue(c, [held.worker_id], now=NOW),
+    "resend": lambda c, held: ledger.resend_unknown(c, before=NOW, now=NOW),
+    "begin": lambda c, held: _begin(c, held),
 }
 
 
-def _finishing(state: State) -> Callable[[Connection, Claim], object]:
-    return lambda c, held: ledger.finish(c, held, result(state), now=NOW)
+def _finishing(state: State) -> Callable[[Connection, Held], object]:
+    return lambda c, held: ledger.finish(c, held.worker_id, [held.result(state)], now=NOW)
 
 
 OPERATIONS |= {str(state): _finishing(state) for state in OUTCOMES}
@@ -82,35 +127,46 @@ MOVES = {
     ("deferred", "expire"): "failed",
     ("claimed", "begin"): "sending",
     ("claimed", "give back"): "planned",
-    ("claimed", "stop"): "planned",
-    ("claimed", "recover"): "planned",
-    ("claimed", "spoil"): "failed",
-    ("sending", "recover"): "unknown",
+    ("claimed", "rescue"): "planned",
+    ("sending", "rescue"): "unknown",
+    # Refused before the content was asked for, an attempt ends that had not begun.
+    **{("claimed", str(state)): str(state) for state in OUTCOMES},
     **{("sending", str(state)): str(state) for state in OUTCOMES},
     # A late answer, after somebody took over, wins over "nobody knows".
     ("unknown", "sent"): "sent",
     ("unknown", "failed"): "failed",
+    ("unknown", "resend"): "deferred",
 }
 
 
-def bring(office: PostOffice, state: State) -> Claim:
+def bring(office: PostOffice, state: State) -> Held:
     """One digest in that state, by the moves that lead there; the claim under which it came."""
     office.plan(office.people[0], reason="quiet" if state is State.SKIPPED else "")
     worker_id = work(office)
     if state in (State.PLANNED, State.SKIPPED):
         [row] = office.rows()
-        return Claim(
+        nobodys = Claim(
             delivery_id=row["id"],
             claim=0,
-            worker_id=worker_id,
+            provider=HERE,
+            priority=1,
             attempts=0,
+            losses=0,
             give_up_at=row["give_up_at"],
         )
+        with writing(office.engine) as connection:
+            route_id = routes.find(connection, "mail:25", [HERE])[HERE].id
+        return Held(nobodys, worker_id, route_id)
     [held] = claim(office, worker_id)
     if state is not State.CLAIMED:
-        assert begin(office, held) is State.SENDING
+        assert begin(office, held) == {held.delivery_id}
         if state is not State.SENDING:
-            assert finish(office, held, result(state, next_attempt_at=NOW))
+            more = (
+                {}
+                if state in (State.SENT, State.FAILED, State.UNKNOWN)
+                else {"next_attempt_at": NOW}
+            )
+            assert finish(office, held, held.result(state, **more))
     return held
 
 
@@ -133,17 +189,17 @@ def test_every_move_that_is_possible_and_no_other(office: PostOffice) -> None:
                 transaction.rollback()
         # Who holds another claim, or is another worker, moves nothing that is held.
         for other in (
-            {"claim": held.claim - 1},
-            {"claim": held.claim + 1},
-            {"worker_id": work(office)},
+            replace(held, claim=replace(held.claim, claim=held.claim.claim - 1)),
+            replace(held, claim=replace(held.claim, claim=held.claim.claim + 1)),
+            replace(held, worker_id=work(office)),
         ):
-            stranger = Claim(**{name: getattr(held, name) for name in Claim.__slots__} | other)
-            for name in ("give back", "spoil", "begin", *map(str, OUTCOMES)):
-                late = state is State.UNKNOWN and "worker_id" in other
-                if late:  # an unknown row has no worker any more; its claim says whose it was
-                    continue
+            if state is State.UNKNOWN and other.worker_id != held.worker_id:
+                continue  # it has no worker any more; its claim says whose it was
+            for name in ("give back", "begin", *map(str, OUTCOMES)):
+                if name == "give back" and other.worker_id == held.worker_id:
+                    continue  # who holds a row holds it under one claim
                 with writing(office.engine) as connection:
-                    OPERATIONS[name](connection, stranger)
+                    OPERATIONS[name](connection, other)
                 assert office.rows() == [before], (state, name, other)
         empty(office)
 
@@ -154,7 +210,7 @@ def empty(office: PostOffice) -> None:
             connection.execute(table.delete())
 
 
-# ------------------------------------------------------------------ single moves
+# ------------------------------------------------------------------ claims
 
 
 def test_what_is_claimed_is_due_in_time_and_in_order(office: PostOffice) -> None:
@@ -172,16 +228,53 @@ def test_what_is_claimed_is_due_in_time_and_in_order(office: PostOffice) -> None
     assert [by_id[held.delivery_id]["subscriber_id"] for held in found] == [third, second, first]
     assert found[0].delivery_id == asked
     with reading(office.engine) as connection:
+        assert ledger.due_providers(connection, now=office.now + MINUTE) == [HERE]
+        assert ledger.is_due(connection, now=office.now + MINUTE)
+    with writing(office.engine) as connection:
+        ledger.expire(connection, now=office.now)
+    with reading(office.engine) as connection:
+        assert ledger.due_providers(connection, now=office.now) == []
         assert not ledger.is_due(connection, now=office.now)
         assert ledger.is_due(connection, now=office.now + MINUTE)
-        assert not ledger.is_due(connection, now=office.now + 2 * DAY)
     office.check()
+
+
+def test_of_each_provider_so_many_as_may_be(office: PostOffice) -> None:
+    office.move_in(27)
+    office.plan()
+    table = schema.delivery
+    with writing(office.engine) as connection:
+        for number, row in enumerate(rows(connection)):
+            connection.execute(
+                update(table).where(table.c.id == row["id"]).values(provider=f"p{number % 3}")
+            )
+    worker_id = work(office)
+    with reading(office.engine) as connection:
+        assert ledger.due_providers(connection, now=NOW) == ["p0", "p1", "p2"]
+    found = claim(office, worker_id, p0=3, p1=100, p2=0, p3=5)
+    assert [held.claim.provider for held in found] == ["p0"] * 3 + ["p1"] * 10
+    with reading(office.engine) as connection:
+        assert ledger.due_providers(connection, now=NOW) == ["p0", "p2"]
+
+
+def test_no_account_mail_is_claimed_for_those_who_are_stopped(office: PostOffice) -> None:
+    office.account_mail(office.people[0])
+    worker_id = work(office)
+    with writing(office.engine) as connection:
+        found = ledger.claim_account_mail(
+            connection, worker_id, now=NOW, limit=9, stopped=["x.example", HERE]
+        )
+        assert found == []
+        found = ledger.claim_account_mail(
+            connection, worker_id, now=NOW, limit=9, stopped=["x.example"]
+        )
+        assert len(found) == 1
 
 
 def test_claims_at_the_same_time_never_share_a_row(office: PostOffice) -> None:
     office.move_in(60)
     office.plan()
-    taken: list[Claim] = []
+    taken: list[Held] = []
 
     def take() -> None:
         worker_id = work(office)
@@ -199,16 +292,18 @@ def test_claims_at_the_same_time_never_share_a_row(office: PostOffice) -> None:
     office.check()
 
 
+# ------------------------------------------------------------------ other moves
+
+
 def test_an_expired_row_says_whether_anything_was_tried(office: PostOffice) -> None:
     office.plan()
     worker_id = work(office)
     tried, host, _ = claim(office, worker_id)
-    begin(office, tried)
-    finish(office, tried, result(State.DEFERRED))
-    begin(office, host)
-    finish(office, host, result(State.PLANNED, spent=False))
+    begin(office, tried, host)
+    finish(office, tried, tried.result(State.DEFERRED))
+    finish(office, host, host.result(State.PLANNED, spent=False))
     with writing(office.engine) as connection:
-        ledger.stop_worker(connection, worker_id, now=NOW)
+        assert workers.leave(connection, worker_id, now=NOW) == 0
         assert ledger.expire(connection, now=NOW + DAY - MINUTE) == 0
         assert ledger.expire(connection, now=NOW + DAY) == 3
     assert [(row["state"], row["reason"]) for row in office.rows()] == [
@@ -222,28 +317,83 @@ def test_an_expired_row_says_whether_anything_was_tried(office: PostOffice) -> N
 def test_what_was_tried_goes_back_to_where_it_was(office: PostOffice) -> None:
     held = bring(office, State.DEFERRED)
     [again] = claim(office, held.worker_id)
-    assert (again.claim, again.attempts) == (held.claim + 1, 1)
+    assert (again.claim.claim, again.claim.attempts) == (held.claim.claim + 1, 1)
     with writing(office.engine) as connection:
-        ledger.give_back(connection, again)
+        workers.give_back(connection, held.worker_id, [again.delivery_id])
     assert office.states() == {State.DEFERRED: 1}
 
 
-def test_a_late_answer_is_charged_once(office: PostOffice) -> None:
-    office.plan(office.people[0])
-    [held] = claim(office, work(office))
-    begin(office, held)
+def test_what_was_begun_is_not_given_back(office: PostOffice) -> None:
+    held = bring(office, State.SENDING)
     with writing(office.engine) as connection:
-        assert ledger.recover(connection, now=NOW) == 1
+        workers.give_back(connection, held.worker_id, [held.delivery_id])
+    assert office.states() == {State.SENDING: 1}
+
+
+def test_a_late_answer_is_charged_once(office: PostOffice) -> None:
+    held = bring(office, State.SENDING)
+    assert die(office, held.worker_id) == 1
     assert [row["text"] for row in office.attempts()] == [
         "The process ended before the answer came."
     ]
-    assert not finish(office, held, result(State.DEFERRED))
-    assert finish(office, held, result(State.SENT, text="2.0.0 Kept"))
+    assert not finish(office, held, held.result(State.DEFERRED))
+    assert finish(office, held, held.result(State.SENT, text="2.0.0 Kept"))
     [row] = office.rows()
     assert (row["state"], row["reason"], row["attempts"]) == ("sent", "", 1)
     assert [(row["outcome"], row["text"]) for row in office.attempts()] == [("sent", "2.0.0 Kept")]
-    assert not finish(office, held, result(State.FAILED))
+    assert not finish(office, held, held.result(State.FAILED))
     office.check()
+
+
+def test_a_result_is_stored_once_however_often_it_is_told(office: PostOffice) -> None:
+    """As when the database goes away in the moment of a commit."""
+    held = bring(office, State.SENDING)
+    for _ in range(2):
+        assert finish(office, held, held.result(State.DEFERRED, next_attempt_at=NOW))
+    assert [row["attempts"] for row in office.rows()] == [1]
+    [again] = claim(office, held.worker_id)
+    for _ in range(2):
+        assert begin(office, again) == {again.delivery_id}
+    assert not finish(office, held, held.result(State.DEFERRED))
+    assert len(office.attempts()) == 1
+    office.check()
+
+
+def test_a_row_in_flight_at_three_deaths_is_set_aside(office: PostOffice) -> None:
+    office.plan(office.people[0])
+    for number in range(1, workers.POISON + 1):
+        [held] = claim(office, work(office))
+        begin(office, held)
+        assert die(office, held.worker_id) == 1
+        [row] = office.rows()
+        assert (row["crashes"], row["attempts"]) == (number, number)
+        if number < workers.POISON:
+            assert (row["state"], row["reason"]) == (State.UNKNOWN, "crash")
+            with writing(office.engine) as connection:
+                assert ledger.resend_unknown(connection, before=NOW, now=NOW) == 1
+    assert (row["state"], row["reason"]) == (State.FAILED, "poison")
+    office.check()
+
+
+def test_what_is_unknown_waits_before_it_is_sent_again(office: PostOffice) -> None:
+    bring(office, State.UNKNOWN)
+    for before, now, expected in (
+        (NOW - MINUTE, NOW + MINUTE, 0),  # its answer may still come
+        (NOW, NOW + DAY, 0),  # its time is over
+        (NOW, NOW + MINUTE, 1),
+    ):
+        with writing(office.engine) as connection:
+            assert ledger.is_unknown(connection, before=before, now=now) == bool(expected)
+            assert ledger.resend_unknown(connection, before=before, now=now) == expected
+    [row] = office.rows()
+    assert (row["state"], row["reason"], row["next_attempt_at"]) == (
+        State.DEFERRED,
+        "resend",
+        NOW + MINUTE,
+    )
+
+
+# ------------------------------------------------------------------ the last check
 
 
 def _forget(office: PostOffice, who: int) -> None:
@@ -277,15 +427,15 @@ def test_the_right_to_be_left_alone_is_checked_last(office: PostOffice, when: st
         bar(office, person)
     office.change(office.people[-1], paused_until=NOW - MINUTE)  # that is over
     held = held or claim(office, worker_id)
-    got = [begin(office, one) for one in held]
+    begun = begin(office, *held)
     by_person = {row["subscriber_id"]: row for row in office.rows()}
     for name, person in zip(BARS, office.people, strict=False):
         row = by_person[person]
         assert (row["state"], row["reason"]) == ("skipped", REASONS.get(name, name)), name
-    free = [by_person[person]["state"] for person in office.people[len(BARS) :]]
-    assert set(free) == {"sending"}
-    assert got.count(State.SENDING) == len(free)
-    assert len(office.attempts()) == len(free)
+    free = [by_person[person] for person in office.people[len(BARS) :]]
+    assert {row["state"] for row in free} == {"sending"}
+    assert begun == {row["id"] for row in free}
+    assert office.attempts() == []
     office.check()
 
 
@@ -294,14 +444,13 @@ def test_no_bar_holds_back_what_was_asked_for(office: PostOffice, bar: str) -> N
     office.account_mail(office.people[0])
     BARS[bar](office, office.people[0])
     [held] = claim(office, work(office))
-    assert begin(office, held) is State.SENDING
+    assert begin(office, held) == {held.delivery_id}
 
 
 def test_a_row_that_is_no_longer_ours_is_not_begun(office: PostOffice) -> None:
     held = bring(office, State.CLAIMED)
-    with writing(office.engine) as connection:
-        ledger.recover(connection, now=NOW)
-    assert begin(office, held) is None
+    die(office, held.worker_id)
+    assert begin(office, held) == set()
     assert office.attempts() == []
     assert office.states() == {State.PLANNED: 1}
 
@@ -313,38 +462,12 @@ def test_a_slot_is_frozen_once(office: PostOffice) -> None:
     office.plan(due=NOW + timedelta(hours=2))  # the same date at another hour
     assert office.rows() == before
     with reading(office.engine) as connection:
-        found = digests.content(connection, before[0]["id"])
+        [found] = contents(connection, [before[0]["id"]])
         assert found.personal["lead"] == f"For {before[0]['address']}"
         slots = digests.slots_of(connection, office.people[0])
     assert [(slot.date, slot.due_at, slot.state) for slot in slots] == [
         (NOW.date(), NOW, State.PLANNED)
     ]
-
-
-def test_housekeeping_forgets_history_but_no_delivery(office: PostOffice) -> None:
-    for number in range(3):
-        office.now = NOW + number * DAY
-        office.plan(office.people[0], due=office.now)
-        worker_id = work(office)
-        [held] = claim(office, worker_id)
-        begin(office, held)
-        finish(office, held, result(State.SENT))
-        with writing(office.engine) as connection:
-            ledger.stop_worker(connection, worker_id, now=office.now)
-            connection.execute(
-                insert(schema.run).values(
-                    stage="deliver", started_at=office.now, seconds=1, counts={}, error=""
-                )
-            )
-    with writing(office.engine) as connection:
-        counts = runs.forget(connection, before=NOW + DAY)
-    assert (counts["attempts"], counts["workers"], counts["runs"]) == (1, 1, 1)
-    assert office.states() == {State.SENT: 3}
-    assert len(office.attempts()) == 2
-    with reading(office.engine) as connection:
-        had = digests.pasts(connection, office.people, since=NOW - DAY)
-    assert had[office.people[0]].paper_ids == {1}
-    assert had[office.people[1]].paper_ids == frozenset()
 
 
 # ------------------------------------------------------------------ anything, in any order
@@ -355,8 +478,8 @@ def test_a_random_walk_always_adds_up(office: PostOffice, seed: int) -> None:
     """Workers claim, begin, answer, die and are succeeded while people come, go and fall silent."""
     dice = random.Random(seed)
     days, requests = count(), count()
-    held: list[tuple[Claim, bool]] = []  # and whether it is begun
-    lost: list[Claim] = []  # begun by workers that died; their answers may come late
+    held: list[tuple[Held, bool]] = []  # and whether it is begun
+    lost: list[Held] = []  # begun by workers that died; their answers may come late
     ended: dict[int, str] = {}
     begun: dict[int, list[bool]] = {}  # for each delivery, whether each begun attempt may have sent
     worker_id = work(office)
@@ -381,21 +504,23 @@ def test_a_random_walk_always_adds_up(office: PostOffice, seed: int) -> None:
             return
         one, started = held.pop(dice.randrange(len(held)))
         if not started:
-            kind = dice.choice(["begin"] * 5 + ["spoil", "give back"])
+            kind = dice.choice(["begin"] * 5 + ["refused", "give back"])
             if kind == "begin":
-                if begin(office, one) is State.SENDING:
+                if begin(office, one):
                     held.append((one, True))
+            elif kind == "refused":
+                assert finish(office, one, one.result(State.FAILED))
             else:
                 with writing(office.engine) as connection:
                     OPERATIONS[kind](connection, one)
             return
         state = dice.choice((State.SENT, *OUTCOMES))
         moment = office.now + dice.randint(0, 10) * MINUTE
-        spent = state is not State.PLANNED or one.attempts > 0
-        if state is State.PLANNED and one.attempts:
+        spent = state is not State.PLANNED or one.claim.attempts > 0
+        if state is State.PLANNED and one.claim.attempts:
             state = State.DEFERRED  # as the pipeline decides
         more = {"next_attempt_at": moment} if state in (State.PLANNED, State.DEFERRED) else {}
-        assert finish(office, one, result(state, spent=spent, **more))
+        assert finish(office, one, one.result(state, spent=spent, **more))
         begun.setdefault(one.delivery_id, []).append(state in (State.SENT, State.UNKNOWN))
 
     def crash() -> None:
@@ -404,15 +529,15 @@ def test_a_random_walk_always_adds_up(office: PostOffice, seed: int) -> None:
             if started:
                 lost.append(one)
                 begun.setdefault(one.delivery_id, []).append(True)
+        unknown = sum(started for _, started in held)
         held.clear()
-        with writing(office.engine) as connection:
-            ledger.recover(connection, now=office.now)
+        assert die(office, worker_id) == unknown
         worker_id = work(office)
 
     def answer_late() -> None:
         for one in lost:
             state = dice.choice([State.SENT, State.FAILED, State.DEFERRED])
-            if finish(office, one, result(state)):
+            if finish(office, one, one.result(state)):
                 ended[one.delivery_id] = state
         lost.clear()
 
@@ -455,24 +580,25 @@ def test_a_random_walk_always_adds_up(office: PostOffice, seed: int) -> None:
 def test_reasons_and_failures_are_told_with_the_servers_words(office: PostOffice) -> None:
     office.plan()
     first, second, _ = claim(office, work(office))
-    begin(office, first)
-    finish(office, first, result(State.FAILED, code=550, enhanced="5.1.1", text="5.1.1 Gone"))
-    begin(office, second)
-    finish(office, second, result(State.UNKNOWN, text="lost"))
+    begin(office, first, second)
+    refused = first.result(State.FAILED, code=550, enhanced="5.1.1", text="5.1.1 Gone")
+    finish(office, first, refused)
+    finish(office, second, second.result(State.UNKNOWN, text="lost"))
     with reading(office.engine) as connection:
         start, states = NOW - MINUTE, (State.FAILED, State.UNKNOWN)
         why = outcomes.reasons(connection, start=start, end=NOW, states=states)
         told = outcomes.failures(connection, start=start, end=NOW)
-        table = schema.attempt
-        kept = connection.execute(
-            select(
-                table.c.code, table.c.enhanced, table.c.text, table.c.seconds, table.c.relay
-            ).where(table.c.outcome == State.FAILED)
-        ).one()
         assert outcomes.failures(connection, start=NOW, end=NOW + DAY) == []
     assert why == {(State.FAILED, "why"): 1, (State.UNKNOWN, "why"): 1}
     assert [(row["state"], row["code"], row["text"]) for row in told] == [
         ("failed", 550, "5.1.1 Gone"),
         ("unknown", None, "lost"),
     ]
-    assert tuple(kept) == (550, "5.1.1", "5.1.1 Gone", 0.5, "mail:25")
+    kept = next(row for row in office.attempts() if row["outcome"] == State.FAILED)
+    assert {name: kept[name] for name in ("code", "enhanced", "text", "seconds", "route_id")} == {
+        "code": 550,
+        "enhanced": "5.1.1",
+        "text": "5.1.1 Gone",
+        "seconds": 0.5,
+        "route_id": first.route_id,
+    }

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, create_engine
 
-import scheduler
+from digest.engine import guarded
 from digest.errors import Busy, SchemaError
 from digest.pipeline.readiness import Pulse, tables
 
@@ -60,5 +60,5 @@ def test_the_scheduler_has_done_what_succeeded(error: Exception | None, done: bo
             raise error
 
     time = 301
-    scheduler._guarded("plan", plan, pulse)()
+    guarded("plan", plan, pulse)()
     assert (pulse.problems() == []) is done

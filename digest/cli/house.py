@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 from pathlib import Path
@@ -104,7 +105,10 @@ def serve() -> None:
     with WebServer(web(found), listener):
         say(f"Serving on {settings.base_url} (Ctrl-C ends it)")
         sys.stdout.flush()
-        threading.Event().wait()
+        ended = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: ended.set())
+        ended.wait()
 
 
 def migrate(*, as_json: AsJson = False) -> None:

@@ -53,7 +53,7 @@ log = logging.getLogger(__name__)
 _AHEAD = 2
 _LEAST = 32
 _MANY = 8  # connections
-_IDLE = 1.0  # seconds between two looks for rows while others are under way
+_IDLE = 0.25  # seconds between two looks for rows, account mail first, while others go
 _DRAW = 0.1  # seconds between two draws of allowances
 _LOOK = 0.1  # seconds between two looks at what a signal said
 # No content leaves when the last heartbeat is older: a third of the lease is kept for the way.
@@ -114,7 +114,7 @@ class Pass:
         self._beaten = uptime()
         self._lost: LeaseLost | None = None
         self._error: BaseException | None = None
-        self._ending = self._closing = self._stopped = self._hard = False
+        self._ending = self._closing = self._stopped = self._hard = self._storing = False
         self._states: Counter[State] = Counter()
         self._results: list[Result] = []
         self._begins: list[tuple[Beginning, asyncio.Future[bool]]] = []
@@ -270,13 +270,15 @@ class Pass:
             found = 0
             for queue in self._queues:
                 queue.wanted = queue in usable and queue.way.relay.priority == best
+                queue.more = False
                 if not queue.wanted:
                     self._put_back(queue)
                     continue
                 found += await self._claim(queue)
                 self._open_lines(queue)
             waiting = any(queue.held.total() or queue.more for queue in usable)
-            if not (found or waiting or self._returned or self._results):
+            # What is being stored may leave something to claim.
+            if not (found or waiting or self._returned or self._results or self._storing):
                 return
             with suppress(TimeoutError):
                 async with asyncio.timeout(_IDLE if found else 5 * _DRAW):
@@ -633,6 +635,7 @@ class Pass:
                 self._queued.set()
             returned, self._returned = self._returned, []
             stored, self._stored = self._stored, asyncio.Event()
+            self._storing = True
             try:
                 done = await self._call(
                     self._books.exchange, results, [one for one, _ in begins], returned
@@ -644,6 +647,7 @@ class Pass:
                 self._fail(error)
                 continue
             finally:
+                self._storing = False
                 stored.set()
             for queue in self._queues:
                 if queue.taken:
@@ -655,7 +659,7 @@ class Pass:
             for beginning, begun in begins:
                 if not begun.done():
                     begun.set_result(beginning.delivery_id in done.begun)
-            if done.stopped:
+            if returned or done.stopped:
                 self._hungry.set()
             if skipped := len(begins) - len(done.begun):
                 self._states[State.SKIPPED] += skipped

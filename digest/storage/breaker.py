@@ -53,7 +53,10 @@ class Seen:
 def recent(connection: Connection, route: Route, *, size: int) -> list[Seen]:
     """The last attempts on a route, newest first: enough for a window of that size."""
     attempts, ways, rows = schema.attempt, schema.route, schema.delivery
-    mine = attempts.c.route_id == route.id if route.provider else ways.c.relay == route.relay
+    if route.provider:
+        mine = and_(attempts.c.route_id == ways.c.id, ways.c.id == route.id)
+    else:  # by their order, and not route by route, of which there may be thousands
+        mine = and_(attempts.c.route_id + 0 == ways.c.id, ways.c.relay == route.relay)
     start = select(ways.c.window_from).where(ways.c.id == route.id).scalar_subquery()
     # What is older tells nothing of now, and the way to it through other relays' attempts is long.
     oldest = select(func.max(attempts.c.id) - _REACH).scalar_subquery()
@@ -73,9 +76,9 @@ def recent(connection: Connection, route: Route, *, size: int) -> list[Seen]:
                 rows.c.reason != "mail server",
             ).label("refused"),
         )
-        .join(ways, ways.c.id == attempts.c.route_id)
+        .join(ways, mine)
         .join(rows, rows.c.id == attempts.c.delivery_id)
-        .where(mine, attempts.c.id >= start, attempts.c.id > oldest)
+        .where(attempts.c.id >= start, attempts.c.id > oldest)
         .order_by(attempts.c.id.desc())
         .limit(3 * size)
     )

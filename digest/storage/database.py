@@ -70,7 +70,14 @@ def open_database(url: str) -> Engine:
 
 
 def _open_postgresql(url: str) -> Engine:
-    engine = create_engine(url, pool_pre_ping=True, hide_parameters=True)
+    engine = create_engine(
+        url,
+        pool_pre_ping=True,
+        hide_parameters=True,
+        # A prepared statement keeps the plan of when its tables were small, and PgBouncer's
+        # transactions know none.
+        connect_args={"prepare_threshold": None},
+    )
 
     @event.listens_for(engine, "connect")
     def configure(connection: DBAPIConnection, _record: object) -> None:

@@ -215,7 +215,7 @@ def expire(connection: Connection, *, now: datetime) -> int:
     over = (
         select(table.c.id)
         .where(IS_OPEN, table.c.give_up_at <= now)
-        .order_by(table.c.id)
+        .order_by(table.c.provider, table.c.priority, table.c.next_attempt_at)  # the index's
         .with_for_update(skip_locked=True)
         .cte("over")
     )
@@ -248,7 +248,7 @@ def resend_unknown(connection: Connection, *, before: datetime, now: datetime) -
     table = schema.delivery
     return connection.execute(
         update(table)
-        .where(table.c.state == State.UNKNOWN, table.c.ended_at <= before, table.c.give_up_at > now)
+        .where(_lost(before, now))
         .values(state=State.DEFERRED, reason="resend", next_attempt_at=now, ended_at=None)
     ).rowcount
 

@@ -19,6 +19,7 @@ from sqlalchemy import (
     insert,
     literal,
     select,
+    text,
     update,
 )
 
@@ -27,6 +28,8 @@ from digest.models import State
 from digest.storage.database import clock, insert_into
 
 POISON = 3  # crashes with the same row in flight
+# In the words of the partial index, which parameters would not be recognised by.
+IS_HELD = text("delivery.state IN ('claimed', 'sending')")
 
 
 def enter(connection: Connection) -> int:
@@ -89,7 +92,7 @@ def _give_back(connection: Connection, whose: ColumnElement[bool]) -> None:
     table = schema.delivery
     connection.execute(
         update(table)
-        .where(whose, table.c.state == State.CLAIMED)
+        .where(whose, IS_HELD, table.c.state == State.CLAIMED)
         .values(
             state=case((table.c.attempts > 0, State.DEFERRED), else_=State.PLANNED),
             worker_id=None,
@@ -120,7 +123,7 @@ def rescue(connection: Connection, worker_ids: Collection[int], *, now: datetime
         return 0
     table, attempts = schema.delivery, schema.attempt
     _give_back(connection, table.c.worker_id.in_(dead))
-    lost = and_(table.c.state == State.SENDING, table.c.worker_id.in_(dead))
+    lost = and_(IS_HELD, table.c.state == State.SENDING, table.c.worker_id.in_(dead))
     poison = table.c.crashes + 1 >= POISON
     fields = ["delivery_id", "claim", "worker_id", "route_id", "started_at", "outcome", "text"]
     history = select(
