@@ -517,7 +517,7 @@ def test_stop_ends_after_what_is_under_way(office: PostOffice) -> None:
         postman = office.postman(sink.port, connections=3)
         [(state, sent)] = postman.deliver().states.items()
         assert (state, len(sink.mails)) == (State.SENT, sent)
-        assert 10 <= sent <= 13
+        assert 10 <= sent <= 15  # each connection has one under way, and the next one offered
         assert office.states() == {State.SENT: sent, State.PLANNED: 40 - sent}
         assert postman.deliver().states == {}
         office.check()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import count
@@ -18,11 +19,12 @@ from digest import schema
 from digest.models import State, Status
 from digest.storage import digests, ledger, outcomes, routes, workers
 from digest.storage.contents import contents
-from digest.storage.database import reading, writing
+from digest.storage.database import clock, reading, writing
 from digest.storage.ledger import Beginning, Claim, Result
 from tests.post_office import DAY, HELD, NOW, WAITING, PostOffice, assert_sound, rows
 
 MINUTE = timedelta(minutes=1)
+HOUR = timedelta(hours=1)
 HERE = "example.org"  # everybody's receiving provider
 
 
@@ -110,16 +112,22 @@ OPERATIONS: dict[str, Callable[[Connection, Held], object]] = {
     "expire": lambda c, held: ledger.expire(c, now=NOW + DAY),
     "give back": lambda c, held: workers.give_back(c, held.worker_id, [held.delivery_id]),
     "rescue": lambda c, held: workers.rescue(c, [held.worker_id], now=NOW),
+    "leave": lambda c, held: workers.leave(c, held.worker_id, now=NOW),
+    "claim account mail": lambda c, held: ledger.claim_account_mail(
+        c, held.worker_id, now=NOW, limit=1, stopped=()
+    ),
     "resend": lambda c, held: ledger.resend_unknown(c, before=NOW, now=NOW),
-    "begin": lambda c, held: _begin(c, held),
+    "begin": _begin,
 }
 
 
-def _finishing(state: State) -> Callable[[Connection, Held], object]:
-    return lambda c, held: ledger.finish(c, held.worker_id, [held.result(state)], now=NOW)
+def _finishing(state: State, **more: Any) -> Callable[[Connection, Held], object]:
+    return lambda c, held: ledger.finish(c, held.worker_id, [held.result(state, **more)], now=NOW)
 
 
-OPERATIONS |= {str(state): _finishing(state) for state in OUTCOMES}
+ENDINGS = {str(state): _finishing(state) for state in OUTCOMES}
+ENDINGS["spoiled"] = _finishing(State.FAILED, tried=False, spent=False)
+OPERATIONS |= ENDINGS
 MOVES = {
     ("planned", "claim"): "claimed",
     ("planned", "expire"): "skipped",
@@ -128,13 +136,18 @@ MOVES = {
     ("claimed", "begin"): "sending",
     ("claimed", "give back"): "planned",
     ("claimed", "rescue"): "planned",
+    ("claimed", "leave"): "planned",
+    ("claimed", "spoiled"): "failed",
     ("sending", "rescue"): "unknown",
+    ("sending", "leave"): "unknown",
+    ("sending", "spoiled"): "failed",
     # Refused before the content was asked for, an attempt ends that had not begun.
     **{("claimed", str(state)): str(state) for state in OUTCOMES},
     **{("sending", str(state)): str(state) for state in OUTCOMES},
     # A late answer, after somebody took over, wins over "nobody knows".
     ("unknown", "sent"): "sent",
     ("unknown", "failed"): "failed",
+    ("unknown", "spoiled"): "failed",
     ("unknown", "resend"): "deferred",
 }
 
@@ -143,7 +156,7 @@ def bring(office: PostOffice, state: State) -> Held:
     """One digest in that state, by the moves that lead there; the claim under which it came."""
     office.plan(office.people[0], reason="quiet" if state is State.SKIPPED else "")
     worker_id = work(office)
-    if state in (State.PLANNED, State.SKIPPED):
+    if state is State.SKIPPED:
         [row] = office.rows()
         nobodys = Claim(
             delivery_id=row["id"],
@@ -154,10 +167,12 @@ def bring(office: PostOffice, state: State) -> Held:
             losses=0,
             give_up_at=row["give_up_at"],
         )
-        with writing(office.engine) as connection:
-            route_id = routes.find(connection, "mail:25", [HERE])[HERE].id
-        return Held(nobodys, worker_id, route_id)
+        return Held(nobodys, worker_id, route_id=1)
     [held] = claim(office, worker_id)
+    if state is State.PLANNED:
+        with writing(office.engine) as connection:
+            workers.give_back(connection, worker_id, [held.delivery_id])
+        return held
     if state is not State.CLAIMED:
         assert begin(office, held) == {held.delivery_id}
         if state is not State.SENDING:
@@ -195,8 +210,8 @@ def test_every_move_that_is_possible_and_no_other(office: PostOffice) -> None:
         ):
             if state is State.UNKNOWN and other.worker_id != held.worker_id:
                 continue  # it has no worker any more; its claim says whose it was
-            for name in ("give back", "begin", *map(str, OUTCOMES)):
-                if name == "give back" and other.worker_id == held.worker_id:
+            for name in ("give back", "leave", "rescue", "begin", *ENDINGS):
+                if name in ("give back", "leave", "rescue") and other.worker_id == held.worker_id:
                     continue  # who holds a row holds it under one claim
                 with writing(office.engine) as connection:
                     OPERATIONS[name](connection, other)
@@ -330,6 +345,50 @@ def test_what_was_begun_is_not_given_back(office: PostOffice) -> None:
     assert office.states() == {State.SENDING: 1}
 
 
+def test_a_lease_that_ran_out_is_taken_away(office: PostOffice) -> None:
+    slow, quick = work(office), work(office)
+    with writing(office.engine) as connection:
+        connection.execute(update(schema.worker).values(heartbeat_at=clock(connection) - HOUR))
+        assert workers.beat(connection, quick)
+        assert workers.overdue(connection, lease=2 * HOUR) == []
+        assert workers.overdue(connection, lease=HOUR / 2) == [slow]
+        workers.rescue(connection, [slow], now=NOW)
+        assert workers.overdue(connection, lease=HOUR / 2) == []
+        assert workers.alive(connection) == [quick]
+        assert not workers.beat(connection, slow)
+
+
+def test_what_the_dead_held_is_settled_once_however_many_settle_it(office: PostOffice) -> None:
+    office.move_in(3)
+    office.plan()
+    dead, other = work(office), work(office)
+    [tried] = claim(office, dead, limit=1)
+    finish(office, tried, tried.result(State.DEFERRED, next_attempt_at=NOW))
+    mine, others = claim(office, dead, limit=4), claim(office, other)
+    flying = sorted(
+        (one for one in mine if not one.claim.attempts), key=lambda one: one.delivery_id
+    )
+    begin(office, *flying[:2])
+    begin(office, others[0])
+    with ThreadPoolExecutor(4) as pool:
+        assert sum(pool.map(lambda _: die(office, dead), range(4))) == 2
+    found = {row["id"]: (row["state"], row["reason"], row["worker_id"]) for row in office.rows()}
+    assert [found[one.delivery_id] for one in flying] == [
+        ("unknown", "crash", None),
+        ("unknown", "crash", None),
+        *[("planned", "", None)] * (len(flying) - 2),
+    ]
+    assert len(flying) > 2
+    assert {found[one.delivery_id][2] for one in others} == {other}
+    assert found[others[0].delivery_id][0] == "sending"
+    lost = [row for row in office.attempts() if row["outcome"] == State.UNKNOWN]
+    assert sorted(row["delivery_id"] for row in lost) == [one.delivery_id for one in flying[:2]]
+    assert {(row["worker_id"], row["route_id"], row["started_at"]) for row in lost} == {
+        (dead, flying[0].route_id, NOW)
+    }
+    office.check()
+
+
 def test_a_late_answer_is_charged_once(office: PostOffice) -> None:
     held = bring(office, State.SENDING)
     assert die(office, held.worker_id) == 1
@@ -343,6 +402,13 @@ def test_a_late_answer_is_charged_once(office: PostOffice) -> None:
     assert [(row["outcome"], row["text"]) for row in office.attempts()] == [("sent", "2.0.0 Kept")]
     assert not finish(office, held, held.result(State.FAILED))
     office.check()
+
+
+def test_what_could_not_be_put_together_was_no_attempt(office: PostOffice) -> None:
+    held = bring(office, State.CLAIMED)
+    assert finish(office, held, held.result(State.FAILED, tried=False, spent=False))
+    assert [(row["state"], row["attempts"]) for row in office.rows()] == [("failed", 0)]
+    assert office.attempts() == []
 
 
 def test_a_result_is_stored_once_however_often_it_is_told(office: PostOffice) -> None:
@@ -475,14 +541,14 @@ def test_a_slot_is_frozen_once(office: PostOffice) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_random_walk_always_adds_up(office: PostOffice, seed: int) -> None:
-    """Workers claim, begin, answer, die and are succeeded while people come, go and fall silent."""
+    """Two workers claim, begin, answer, die and are succeeded; people come, go and fall silent."""
     dice = random.Random(seed)
     days, requests = count(), count()
     held: list[tuple[Held, bool]] = []  # and whether it is begun
     lost: list[Held] = []  # begun by workers that died; their answers may come late
     ended: dict[int, str] = {}
     begun: dict[int, list[bool]] = {}  # for each delivery, whether each begun attempt may have sent
-    worker_id = work(office)
+    crew = [work(office), work(office)]
 
     def plan() -> None:
         reason = dice.choice(["", "", "", "quiet"])
@@ -497,7 +563,7 @@ def test_a_random_walk_always_adds_up(office: PostOffice, seed: int) -> None:
         office.account_mail(dice.choice(office.people), request=str(next(requests)))
 
     def take() -> None:
-        held.extend((one, False) for one in claim(office, worker_id, dice.randint(1, 3)))
+        held.extend((one, False) for one in claim(office, dice.choice(crew), dice.randint(1, 3)))
 
     def step() -> None:
         if not held:
@@ -524,15 +590,14 @@ def test_a_random_walk_always_adds_up(office: PostOffice, seed: int) -> None:
         begun.setdefault(one.delivery_id, []).append(state in (State.SENT, State.UNKNOWN))
 
     def crash() -> None:
-        nonlocal worker_id
-        for one, started in held:
-            if started:
-                lost.append(one)
-                begun.setdefault(one.delivery_id, []).append(True)
-        unknown = sum(started for _, started in held)
-        held.clear()
-        assert die(office, worker_id) == unknown
-        worker_id = work(office)
+        dead = crew.pop(dice.randrange(len(crew)))
+        flying = [one for one, started in held if started and one.worker_id == dead]
+        lost.extend(flying)
+        for one in flying:
+            begun.setdefault(one.delivery_id, []).append(True)
+        held[:] = [(one, started) for one, started in held if one.worker_id != dead]
+        assert die(office, dead) == len(flying)
+        crew.append(work(office))
 
     def answer_late() -> None:
         for one in lost:
@@ -572,7 +637,8 @@ def test_a_random_walk_always_adds_up(office: PostOffice, seed: int) -> None:
                 ended[row["id"]] = state
     assert max(sum(may) for may in begun.values()) == 1  # nobody may have got the same mail twice
     assert len(set(ended.values())) >= 3, "the walk saw too little"
-    crash()
+    for worker_id in crew:
+        die(office, worker_id)
     assert not set(office.states()) & set(HELD)
     office.check()
 

@@ -19,7 +19,7 @@ from tests.post_office import HELD, PostOffice, address_of
 from tests.running import DIGEST, environment, running, wait_until
 from tests.sink import Sink
 
-PEOPLE, CONNECTIONS = 300, 4
+PEOPLE, CONNECTIONS = 150, 6
 DELIVER = [*DIGEST, "deliver", "--processes", "3"]
 
 
@@ -93,7 +93,7 @@ def test_one_that_dies_takes_nobody_along(
 ) -> None:
     sink.on(".", delay=0.2)
     with running(tmp_path, env, DELIVER) as process:
-        wait_until(lambda: len({mail.connection for mail in sink.arrived}) > 2 * CONNECTIONS)
+        wait_until(lambda: len(sink.arrived) > 30)
         senders(process)[0].kill()
         assert process.wait(60) == 1
     sink.on(".")
@@ -108,7 +108,7 @@ def test_when_the_first_dies_all_end(
         pytest.skip("there each sender keeps its own books")
     sink.on(".", delay=0.2)
     with running(tmp_path, env, DELIVER) as process:
-        wait_until(lambda: len({mail.connection for mail in sink.arrived}) > 2 * CONNECTIONS)
+        wait_until(lambda: len(sink.arrived) > 30)
         found = senders(process)
         process.kill()
         psutil.wait_procs(found, timeout=20)

@@ -37,6 +37,7 @@ LEASE = timedelta(seconds=15)  # without one for so long a worker is taken for d
 _LOOK = 1.0  # seconds between two looks for receiving providers that have open rows
 _TENDING = timedelta(seconds=2)  # that rescuing waits for a row that another one has locked
 _SELDOM = 30.0  # seconds between two looks for what no time is left for, and the like
+_TAKEN_FOR_DEAD = "Another worker took this one for dead; it stops."
 _FEW = 8  # rows of one provider that are worth a statement
 _ALL = 1_000_000  # no limit
 # RFC 3463 3.2: no such mailbox, no such system, bad syntax, moved; null MX (RFC 7505).
@@ -210,7 +211,7 @@ class LocalBooks:
     def beat(self) -> Standing:
         with writing(self._engine) as connection:
             if not workers.beat(connection, self._worker_id):
-                raise LeaseLost("Another worker took this one for dead; it stops.")
+                raise LeaseLost(_TAKEN_FOR_DEAD)
             standing = self._stand(connection)
         self._remember()
         self._tend()
@@ -288,6 +289,8 @@ class LocalBooks:
     def claim(self, relay: str, room: int, held: Mapping[str, int], standing: Standing) -> Claimed:
         with writing(self._engine) as connection:
             now = self._clock()
+            if not workers.hold(connection, self._worker_id):
+                raise LeaseLost(_TAKEN_FOR_DEAD)
             special = self._special[relay] = routes.special(connection, relay)
             whole = special.get("")
             if whole is not None and whole.state is not Breaker.CLOSED:
@@ -379,8 +382,9 @@ class LocalBooks:
             found = ceil(min(rates))
         if provider and limits.connections is not None:
             found = min(found, 2 * standing.share(limits.connections))
-        if limits.daily is not None and route is not None:
-            found = min(found, max(0, limits.daily - route.drawn_today))
+        if limits.daily is not None:
+            drawn = route.drawn_today if route is not None else 0
+            found = min(found, max(0, limits.daily - drawn))
         return found
 
     def _limits(self, relay: str, provider: str) -> Limits:

@@ -114,7 +114,8 @@ class Pass:
         self._beaten = uptime()
         self._lost: LeaseLost | None = None
         self._error: BaseException | None = None
-        self._ending = self._closing = self._stopped = self._hard = self._storing = False
+        self._ending = self._closing = self._stopped = self._hard = False
+        self._storing = self._news = False  # a commit is under way; it left something to claim
         self._states: Counter[State] = Counter()
         self._results: list[Result] = []
         self._begins: list[tuple[Beginning, asyncio.Future[bool]]] = []
@@ -261,12 +262,14 @@ class Pass:
 
     async def _feed(self) -> None:
         """Keep rows at hand until nothing is due, and connections to carry them."""
+        woken = False
         while not self._ending:
             usable = [queue for queue in self._queues if queue.way.usable]
             if not usable:
                 return
             best = min(queue.way.relay.priority for queue in usable)
             self._hungry.clear()
+            woken, self._news = woken and not self._news, False
             found = 0
             for queue in self._queues:
                 queue.wanted = queue in usable and queue.way.relay.priority == best
@@ -274,22 +277,28 @@ class Pass:
                 if not queue.wanted:
                     self._put_back(queue)
                     continue
-                found += await self._claim(queue)
+                if not (woken and self._is_supplied(queue)):
+                    found += await self._claim(queue)
                 self._open_lines(queue)
             waiting = any(queue.held.total() or queue.more for queue in usable)
             # What is being stored may leave something to claim.
             if not (found or waiting or self._returned or self._results or self._storing):
                 return
             with suppress(TimeoutError):
+                woken = False
                 async with asyncio.timeout(_IDLE if found else 5 * _DRAW):
-                    await self._hungry.wait()
+                    woken = await self._hungry.wait()
+
+    def _is_supplied(self, queue: Queue) -> bool:
+        """Whether rows enough are at hand: who asked for more has them since."""
+        return len(queue.ready) > _AHEAD * self._lines(queue)
 
     async def _claim(self, queue: Queue) -> int:
         """Claim for a way what its connections can soon carry; how many rows."""
         lines = self._lines(queue)
         if not lines:
             return 0
-        room = 0 if len(queue.ready) > _AHEAD * lines else max(_LEAST, 2 * _AHEAD * lines)
+        room = 0 if self._is_supplied(queue) else max(_LEAST, 2 * _AHEAD * lines)
         claimed = await self._call(
             self._books.claim, queue.way.relay.name, room, Counter(queue.held), self._standing
         )
@@ -660,6 +669,7 @@ class Pass:
                 if not begun.done():
                     begun.set_result(beginning.delivery_id in done.begun)
             if returned or done.stopped:
+                self._news = True
                 self._hungry.set()
             if skipped := len(begins) - len(done.begun):
                 self._states[State.SKIPPED] += skipped

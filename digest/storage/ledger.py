@@ -217,11 +217,10 @@ def expire(connection: Connection, *, now: datetime) -> int:
         .where(IS_OPEN, table.c.give_up_at <= now)
         .order_by(table.c.provider, table.c.priority, table.c.next_attempt_at)  # the index's
         .with_for_update(skip_locked=True)
-        .cte("over")
     )
     return connection.execute(
         update(table)
-        .where(table.c.id.in_(select(over.c.id)))
+        .where(table.c.id.in_(over))
         .values(
             state=case((tried, State.FAILED), else_=State.SKIPPED),
             reason=case((tried, "gave up"), else_="superseded"),

@@ -55,6 +55,17 @@ def beat(connection: Connection, worker_id: int) -> bool:
     )
 
 
+def hold(connection: Connection, worker_id: int) -> bool:
+    """Keep others from taking this worker for dead until the transaction ends; False if they did.
+
+    What it claimed after that nobody would ever give back.
+    """
+    table = schema.worker
+    mine = table.c.id == worker_id, table.c.stopped_at.is_(None)
+    found = connection.execute(select(table.c.id).where(*mine).with_for_update(read=True))
+    return found.first() is not None
+
+
 def alive(connection: Connection) -> list[int]:
     """The ids of all who have not stopped, oldest first."""
     table = schema.worker
@@ -79,7 +90,8 @@ def overdue(connection: Connection, *, lease: timedelta) -> list[int]:
 
 def leave(connection: Connection, worker_id: int, *, now: datetime) -> int:
     """Take this process off the list: its claims go back, what it has no answer to is unknown."""
-    return rescue(connection, [worker_id], now=now)
+    _stop(connection, [worker_id])
+    return _settle(connection, [worker_id], now=now)
 
 
 def give_back(connection: Connection, worker_id: int, delivery_ids: Collection[int]) -> None:
@@ -119,8 +131,10 @@ def rescue(connection: Connection, worker_ids: Collection[int], *, now: datetime
     it arrived; a row that was in flight at three such ends is set aside as `failed (poison)`.
     """
     dead = _stop(connection, worker_ids)
-    if not dead:
-        return 0
+    return _settle(connection, dead, now=now) if dead else 0
+
+
+def _settle(connection: Connection, dead: Collection[int], *, now: datetime) -> int:
     table, attempts = schema.delivery, schema.attempt
     _give_back(connection, table.c.worker_id.in_(dead))
     lost = and_(IS_HELD, table.c.state == State.SENDING, table.c.worker_id.in_(dead))

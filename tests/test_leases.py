@@ -1,0 +1,301 @@
+"""Workers side by side: leases that are lost, databases that go away, and work that is shared."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, text, update
+
+from digest import schema
+from digest.errors import LeaseLost
+from digest.models import Limits, State
+from digest.pipeline.bookkeeping import Claimed, LocalBooks, Relay, Standing
+from digest.pipeline.delivering import Postman
+from digest.rendering import Assembler
+from digest.storage.database import open_database, writing
+from tests.databases import new_database
+from tests.post_office import DAY, NOW, POLICY, PostOffice, address_of
+from tests.sink import Sink
+from tests.watching import Watching, got, wait_until
+
+
+@pytest.fixture
+def office(engine: Engine, tmp_path: Path) -> PostOffice:
+    return PostOffice(engine, tmp_path)
+
+
+@pytest.fixture
+def shared(postgres_url: str, tmp_path: Path) -> Iterator[PostOffice]:
+    """One that several workers may share: SQLite has one that delivers."""
+    engine = open_database(new_database(postgres_url))
+    yield PostOffice(engine, tmp_path)
+    engine.dispose()
+
+
+def settle(office: PostOffice, people: int, *, provider: str = "example.org") -> None:
+    first = len(office.people)
+    office.move_in(people)
+    office.plan(*office.people[first:])
+    table = schema.delivery
+    with writing(office.engine) as connection:
+        connection.execute(
+            update(table)
+            .where(table.c.subscriber_id.in_(office.people[first:]))
+            .values(provider=provider)
+        )
+
+
+class Working:
+    """A postman at work in a thread of its own."""
+
+    def __init__(self, postman: Postman) -> None:
+        self.postman = postman
+        self.error: LeaseLost | None = None
+        self._thread = threading.Thread(target=self._deliver)
+        self._thread.start()
+
+    def _deliver(self) -> None:
+        try:
+            self.postman.deliver()
+        except LeaseLost as error:
+            self.error = error
+
+    def join(self) -> None:
+        self._thread.join()
+
+
+# ------------------------------------------------------------------ leases
+
+
+def test_who_was_taken_for_dead_stops_and_its_late_answers_count(
+    shared: PostOffice, sink: Sink
+) -> None:
+    settle(shared, 40)
+    sink.on(".", delay=1, times=2)
+    slow = Working(shared.postman(sink.port, connections=2))
+    wait_until(lambda: len(sink.arrived) == 2)
+    with writing(shared.engine) as connection:
+        connection.execute(update(schema.worker).values(heartbeat_at=NOW - DAY))
+    with Sink() as elsewhere:
+        successor = shared.postman(elsewhere.port)
+        assert successor.deliver().states == {State.SENT: 38}
+        assert {row["reason"] for row in shared.rows() if row["state"] == State.UNKNOWN} == {
+            "crash"
+        }
+        slow.join()
+        assert slow.error is not None
+        assert shared.states() == {State.SENT: 40}
+        assert got(sink) + got(elsewhere) == {address_of(number): 1 for number in range(40)}
+        assert len(sink.arrived) == 2
+    shared.check()
+
+
+def test_what_a_dead_worker_claims_is_not_lost(shared: PostOffice, sink: Sink) -> None:
+    """Between being taken for dead and knowing it."""
+    settle(shared, 5)
+    relay = shared.relay(sink.port)
+    books = LocalBooks(shared.engine, [relay], POLICY, clock=lambda: shared.now)
+    standing = books.enter()
+    with writing(shared.engine) as connection:
+        connection.execute(update(schema.worker).values(stopped_at=NOW))
+    for work in (lambda: books.claim(relay.name, 5, {}, standing), books.beat):
+        with pytest.raises(LeaseLost):
+            work()
+    assert shared.states() == {State.PLANNED: 5}
+    table = schema.delivery
+    with writing(shared.engine) as connection:  # as if it had claimed in that very moment
+        connection.execute(update(table).values(state=State.CLAIMED, worker_id=books._worker_id))
+    books.leave({}, "")
+    assert shared.states() == {State.PLANNED: 5}
+
+
+def test_connections_are_shared_with_whoever_comes(shared: PostOffice, sink: Sink) -> None:
+    settle(shared, 400)
+    sink.on(".", delay=0.02)
+
+    def open_now() -> int:
+        return sum(not transport.is_closing() for transport in sink.transports)
+
+    first = Working(shared.postman(sink.port, connections=2))
+    wait_until(lambda: open_now() == 2)
+    second = Working(shared.postman(sink.port, connections=2))
+    wait_until(lambda: open_now() == 3)  # until the first has heard of it
+    wait_until(lambda: open_now() == 2)
+    third = shared.postman(sink.port, connections=2)
+    assert third.deliver().states == {}  # there is no connection for a third
+    for one in (first, second):
+        one.postman.stop()
+    for one in (first, second):
+        one.join()
+    assert max(got(sink).values()) == 1
+    shared.check()
+
+
+# ------------------------------------------------------------------ a database that goes away
+
+
+def test_results_wait_for_a_database_that_is_away(shared: PostOffice) -> None:
+    settle(shared, 120)
+    name = shared.engine.url.database
+    admin = open_database(str(shared.engine.url.set(database="postgres").render_as_string(False)))
+    gone = threading.Event()
+
+    def look(step: str, recipients: list[str]) -> None:
+        if step == "." and len(sink.arrived) == 40:
+            gone.set()
+
+    with Watching(look) as sink:
+        sink.on(".", delay=0.01)
+        worker = Working(shared.postman(sink.port, connections=4))
+        assert gone.wait(20)
+        with admin.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false"))
+            ends = text(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name"
+            )
+            connection.execute(ends, {"name": name})
+            # What the connections carry arrives, and no content leaves before that is noted.
+            carried = len(sink.arrived)
+            threading.Event().wait(2)
+            assert len(sink.arrived) <= carried + 4
+            connection.execute(text(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true"))
+        worker.join()
+        assert got(sink) == {address_of(number): 1 for number in range(120)}
+    admin.dispose()
+    assert shared.states() == {State.SENT: 120}
+    assert len(shared.attempts()) == 120
+    shared.check()
+
+
+# ------------------------------------------------------------------ who comes when
+
+
+def test_a_long_list_does_not_hold_back_what_falls_due_meanwhile(office: PostOffice) -> None:
+    settle(office, 250, provider="long.example")
+    office.move_in(1)
+    late = address_of(250)
+
+    def look(step: str, recipients: list[str]) -> None:
+        if step == "." and len(sink.arrived) == 10 and len(office.rows()) == 250:
+            office.plan(office.people[-1])
+
+    with Watching(look) as sink:
+        sink.on(".", delay=0.01)
+        office.postman(sink.port).deliver()
+        order = [mail.recipients[0] for mail in sink.mails]
+    assert order.index(late) < 220
+
+
+class Counting(LocalBooks):
+    """Books that count how often they are asked."""
+
+    asked: Counter[str]
+
+    def claim(self, relay: str, room: int, held: Mapping[str, int], standing: Standing) -> Claimed:
+        self.asked["claim"] += 1
+        return super().claim(relay, room, held, standing)
+
+    def exchange(self, *given: Any) -> Any:
+        self.asked["exchange"] += 1
+        return super().exchange(*given)
+
+    def draw(self, wanted: Mapping[int, int]) -> dict[int, int]:
+        self.asked["draw"] += 1
+        return super().draw(wanted)
+
+
+def counting(office: PostOffice, *relays: Relay) -> tuple[Counter[str], Postman]:
+    books = Counting(
+        office.engine, relays, POLICY, clock=lambda: office.now, locks=office.folder / "locks"
+    )
+    books.asked = Counter()
+    postman = Postman(
+        office.engine,
+        books,
+        relays,
+        composer=Assembler(),
+        policy=POLICY,
+        clock=lambda: office.now,
+    )
+    return books.asked, postman
+
+
+def _stopped(office: PostOffice, sink: Sink) -> Relay:
+    sink.on("RCPT", "550 5.7.1 Blocked")
+    office.postman(sink.port).deliver()
+    return office.relay(sink.port)
+
+
+IDLE: dict[str, tuple[Callable[[PostOffice, Sink], Relay], int]] = {
+    "stopped": (_stopped, 4),
+    "capped": (lambda office, sink: office.relay(sink.port, limits={"daily": 1}), 8),
+    "slow": (lambda office, sink: office.relay(sink.port, connections=8, limits={"rate": 2.0}), 30),
+    "narrow": (
+        lambda office, sink: office.relay(
+            sink.port, connections=8, providers={"*": Limits(connections=1)}
+        ),
+        60,
+    ),
+}
+
+
+@pytest.mark.parametrize("why", IDLE)
+def test_who_has_to_wait_does_not_ask_all_the_time(
+    office: PostOffice, sink: Sink, why: str
+) -> None:
+    settle(office, 60)
+    make, most = IDLE[why]
+    relay = make(office, sink)
+    sink.on(".", delay=0.1)
+    asked, postman = counting(office, relay)
+    postman.deliver(seconds=2)
+    assert asked["claim"] <= most
+    assert asked["exchange"] <= 120
+    assert asked["draw"] <= 25
+    office.check()
+
+
+def test_a_failure_while_allowances_are_drawn_ends_the_pass(
+    office: PostOffice, sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settle(office, 5)
+    _, postman = counting(office, office.relay(sink.port, limits={"rate": 50.0}))
+
+    def fail(_self: object, _wanted: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Counting, "draw", fail)
+    with pytest.raises(ZeroDivisionError):
+        postman.deliver()
+    assert office.states() == {State.PLANNED: 5}
+    office.check()
+
+
+def test_a_failure_while_rows_are_claimed_loses_no_answer(office: PostOffice) -> None:
+    """What is under way when the pass fails ends, and is noted."""
+    settle(office, 80)
+    with Sink() as sink:
+        sink.on(".", delay=0.05)
+        _, postman = counting(office, office.relay(sink.port, connections=4))
+        claim = Counting.claim
+
+        def fail(self: Counting, *given: Any) -> Claimed:
+            if len(sink.arrived) > 4:
+                raise ZeroDivisionError
+            return claim(self, *given)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Counting, "claim", fail)
+            with pytest.raises(ZeroDivisionError):
+                postman.deliver()
+        assert len(sink.arrived) > 4
+        assert office.states() == {
+            State.SENT: len(sink.arrived),
+            State.PLANNED: 80 - len(sink.arrived),
+        }
+    office.check()
