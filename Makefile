@@ -43,7 +43,7 @@ lock: $(STAMP) ## write requirements.lock anew, with the newest versions
 	print(*p["project"]["dependencies"], *p["project"]["optional-dependencies"]["postgres"], \
 	*p["dependency-groups"]["dev"], sep="\n")' > .venv/requirements.in
 	@rm -f .venv/requirements.txt
-	$(PY) -m piptools compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header \
+	$(PY) -m piptools compile --quiet --generate-hashes --allow-unsafe --no-strip-extras --no-header \
 		--no-annotate --no-emit-options --no-emit-index-url --no-emit-trusted-host \
 		--no-emit-find-links --output-file .venv/requirements.txt .venv/requirements.in
 	@{ echo '# Exact versions with hashes, for Python 3.11 to 3.14; `make setup` installs these.'; \
