@@ -22,7 +22,7 @@ run: $(STAMP) ## run the service with your settings, until stopped
 	@exec $(PY) scheduler.py
 
 test: lint ## check everything: style, types, tests
-	$(PY) -m pytest -q
+	$(PY) -m pytest -q --numprocesses $(or $(TESTERS),logical)
 
 cover: $(STAMP) ## run the tests and tell what they cover
 	$(PY) -m pytest -q --cov

@@ -8,10 +8,13 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 from hatchling.builders.wheel import WheelBuilder
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from digest.settings import load
 from digest.settings.model import PREFIX, Settings
@@ -58,7 +61,7 @@ def test_the_lock_pins_everything_by_hash() -> None:
     entries = re.split(r"\n(?=[a-z])", re.sub(r"^#.*\n", "", LOCK, flags=re.MULTILINE))
     names = set()
     for entry in entries:
-        match = re.match(r"([a-z0-9-]+)==[^\s;]+ ", entry)
+        match = re.match(r"([a-z0-9-]+)(?:\[[a-z0-9,-]+\])?==[^\s;]+ ", entry)
         assert match, entry
         assert "--hash=sha256:" in entry, entry
         names.add(match[1])
@@ -68,6 +71,32 @@ def test_the_lock_pins_everything_by_hash() -> None:
         *PROJECT["dependency-groups"]["dev"],
     ]
     assert {re.split(r"[^a-z0-9-]", name.lower())[0] for name in wanted} <= names
+
+
+def test_the_lock_names_the_extras_that_are_asked_for() -> None:
+    """With hashes pip takes `coverage[toml]` for another package than `coverage`.
+
+    It then looks for its newest version, and refuses that one as soon as it is not the pinned one.
+    """
+    pins = re.findall(r"^([a-z0-9-]+)(?:\[([a-z0-9,-]+)\])?==", LOCK, flags=re.MULTILINE)
+    extras = {name: set(filter(None, found.split(","))) for name, found in pins}
+    asked: dict[str, set[str]] = {}
+    for name, of_its in extras.items():
+        for line in _requirements(name):
+            needed = Requirement(line)
+            if needed.marker is None or any(
+                needed.marker.evaluate({"extra": extra}) for extra in ("", *of_its)
+            ):
+                asked.setdefault(canonicalize_name(needed.name), set()).update(needed.extras)
+    assert asked["coverage"] == {"toml"}
+    assert {name: found for name, found in asked.items() if found - extras.get(name, set())} == {}
+
+
+def _requirements(name: str) -> list[str]:
+    try:
+        return metadata.requires(name) or []
+    except metadata.PackageNotFoundError:  # of another Python or system
+        return []
 
 
 # Written in pieces, so that this file does not contain what it looks for.
