@@ -119,7 +119,8 @@ class DeliveryError(DigestError):
 
     `permanent` is the bit that matters (5yz); `host` says that it concerns the server, not the
     recipient (421, connection, TLS, login); `unknown` that the content went out and no answer
-    came; `code` and `text` are the server's own words.
+    came; `at_rcpt` that it was said of the recipient's address; `code` and `text` are the server's
+    own words.
     """
 
     def __init__(
@@ -130,7 +131,8 @@ class DeliveryError(DigestError):
         permanent: bool = False,
         host: bool = False,
         unknown: bool = False,
+        at_rcpt: bool = False,
     ) -> None:
         super().__init__(f"{code} {text}" if code else text)
-        self.text, self.code = text, code
+        self.text, self.code, self.at_rcpt = text, code, at_rcpt
         self.permanent, self.host, self.unknown = permanent, host, unknown

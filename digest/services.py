@@ -21,7 +21,8 @@ from digest.inbox import Inbox
 from digest.logs import configure
 from digest.models import Limits, Newcomer, Site, Status, Subscriber, Wishes
 from digest.pipeline.alerting import Watch, watch
-from digest.pipeline.bookkeeping import LEASE, Books, LocalBooks, Policy, Relay
+from digest.pipeline.bookkeeping import LocalBooks
+from digest.pipeline.books import LEASE, Books, Policy, Relay
 from digest.pipeline.collecting import Limits as Reading
 from digest.pipeline.collecting import collect
 from digest.pipeline.delivering import Postman

@@ -33,7 +33,8 @@ from digest.models import (
     State,
     Wishes,
 )
-from digest.pipeline.bookkeeping import LocalBooks, Policy, Relay
+from digest.pipeline.bookkeeping import LocalBooks
+from digest.pipeline.books import Policy, Relay
 from digest.pipeline.delivering import Postman
 from digest.rendering import Assembler
 from digest.storage import digests, outcomes, subscribers

@@ -24,7 +24,7 @@ from digest import schema
 from digest.delivery import Server
 from digest.errors import Busy, DeliveryError
 from digest.models import Frequency, Message, State, Status, Wishes
-from digest.pipeline.bookkeeping import Order
+from digest.pipeline.books import Order
 from digest.pipeline.deciding import decide
 from digest.pipeline.sending import Delivered
 from digest.pipeline.testing import send_test

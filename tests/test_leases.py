@@ -14,7 +14,8 @@ from sqlalchemy import Engine, text, update
 from digest import schema
 from digest.errors import LeaseLost
 from digest.models import Limits, State
-from digest.pipeline.bookkeeping import Claimed, LocalBooks, Relay, Standing
+from digest.pipeline.bookkeeping import LocalBooks
+from digest.pipeline.books import Claimed, Drawn, Relay, Standing
 from digest.pipeline.delivering import Postman
 from digest.rendering import Assembler
 from digest.storage.database import open_database, writing
@@ -204,9 +205,9 @@ class Counting(LocalBooks):
         self.asked["exchange"] += 1
         return super().exchange(*given)
 
-    def draw(self, wanted: Mapping[int, int]) -> dict[int, int]:
+    def draw(self, wanted: Mapping[int, int], ahead: float) -> dict[int, Drawn]:
         self.asked["draw"] += 1
-        return super().draw(wanted)
+        return super().draw(wanted, ahead)
 
 
 def counting(office: PostOffice, *relays: Relay) -> tuple[Counter[str], Postman]:

@@ -427,13 +427,13 @@ def test_a_result_is_stored_once_however_often_it_is_told(office: PostOffice) ->
 
 def test_a_row_in_flight_at_three_deaths_is_set_aside(office: PostOffice) -> None:
     office.plan(office.people[0])
-    for number in range(1, workers.POISON + 1):
+    for number in range(1, workers.CRASHES + 1):
         [held] = claim(office, work(office))
         begin(office, held)
         assert die(office, held.worker_id) == 1
         [row] = office.rows()
         assert (row["crashes"], row["attempts"]) == (number, number)
-        if number < workers.POISON:
+        if number < workers.CRASHES:
             assert (row["state"], row["reason"]) == (State.UNKNOWN, "crash")
             with writing(office.engine) as connection:
                 assert ledger.resend_unknown(connection, before=NOW, now=NOW) == 1

@@ -17,7 +17,8 @@ from sqlalchemy import Engine, select, update
 from digest import schema
 from digest.models import Limits, State
 from digest.pipeline import ways
-from digest.pipeline.bookkeeping import LocalBooks, Relay
+from digest.pipeline.bookkeeping import LocalBooks
+from digest.pipeline.books import Relay
 from digest.pipeline.delivering import Postman
 from digest.pipeline.sending import Delivered
 from digest.rendering import Assembler

@@ -24,10 +24,11 @@ def envelope(message: Message, extensions: Mapping[str, str]) -> list[bytes]:
     options = b""
     if "size" in extensions:
         # RFC 1870 section 4: a limit of 0, or none, says nothing.
-        limit = extensions["size"].strip()
-        if limit.isdecimal() and 0 < int(limit) < size:
+        limit = extensions["size"].strip().lstrip("0")
+        # No more digits than a message can have: Python refuses to read thousands of them.
+        if limit.isdecimal() and len(limit) < 20 and int(limit) < size:
             raise DeliveryError(
-                f"5.3.4 The message has {size} bytes, the mail server takes {int(limit)}",
+                f"5.3.4 The message has {size} bytes, the mail server takes {limit}",
                 code=552,
                 permanent=True,
             )

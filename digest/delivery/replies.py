@@ -39,6 +39,7 @@ def refusal(reply: Reply, recipient: str, *, at_rcpt: bool = False) -> DeliveryE
         # RFC 5321 section 4.5.3.1.10: 552 to RCPT means "too many", and is to be read as 452.
         permanent=kind == 5 and not (reply.code == 552 and at_rcpt),
         host=reply.code in _OURS or kind not in (4, 5),
+        at_rcpt=at_rcpt,
     )
 
 

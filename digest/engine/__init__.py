@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 
 from digest.engine.here import Here
 from digest.errors import Busy, DigestError
-from digest.pipeline.bookkeeping import Relay
+from digest.pipeline.books import Relay
 from digest.pipeline.readiness import Pulse
 from digest.services import Services
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
-from digest.pipeline.bookkeeping import Relay
+from digest.pipeline.books import Relay
 from digest.services import Services
 
 

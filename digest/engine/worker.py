@@ -19,7 +19,7 @@ from procrastinate.jobs import DeleteJobCondition, Status
 
 from digest.engine import guarded, sending
 from digest.engine.jobs import JOBS, address, job
-from digest.pipeline.bookkeeping import Relay
+from digest.pipeline.books import Relay
 from digest.pipeline.readiness import Pulse
 from digest.services import Services
 

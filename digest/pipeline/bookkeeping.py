@@ -11,137 +11,45 @@ import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from math import ceil
 from pathlib import Path
-from typing import Protocol
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import OperationalError
 
-from digest.delivery import Server
-from digest.errors import LeaseLost
+from digest.errors import InputError, LeaseLost
 from digest.models import Limits, State
+from digest.pipeline.books import (
+    LEASE,
+    Claimed,
+    Drawn,
+    Exchanged,
+    Order,
+    Policy,
+    Relay,
+    Standing,
+    uptime,
+)
 from digest.storage import bounces, breaker, house, ledger, routes, runs, workers
-from digest.storage.breaker import BREAKER, Caution, kind_of
-from digest.storage.database import exclusive, give_up_waiting, reading, writing
+from digest.storage.breaker import BREAKER, kind_of
+from digest.storage.database import clock, exclusive, give_up_waiting, reading, writing
 from digest.storage.ledger import Beginning, Claim, Result
 from digest.storage.routes import Breaker, Route
 
 log = logging.getLogger(__name__)
 
-BEAT = 3.0  # seconds between two heartbeats
-LEASE = timedelta(seconds=15)  # without one for so long a worker is taken for dead
 _LOOK = 1.0  # seconds between two looks for receiving providers that have open rows
 _TENDING = timedelta(seconds=2)  # that rescuing waits for a row that another one has locked
+_SILENT = timedelta(seconds=3)  # after which a heartbeat is not waited for
 _SELDOM = 30.0  # seconds between two looks for what no time is left for, and the like
 _TAKEN_FOR_DEAD = "Another worker took this one for dead; it stops."
 _FEW = 8  # rows of one provider that are worth a statement
 _ALL = 1_000_000  # no limit
 # RFC 3463 3.2: no such mailbox, no such system, bad syntax, moved; null MX (RFC 7505).
 BAD_ADDRESS = {"5.1.1", "5.1.2", "5.1.3", "5.1.6", "5.1.10"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Relay:
-    """A mail server, when it is used, and the most that it takes."""
-
-    server: Server
-    priority: int = 0  # the lowest that can be used is; equal ones share the work
-    limits: Limits = field(default_factory=Limits)
-    providers: Mapping[str, Limits] = field(default_factory=dict)  # "*" for all that have none
-
-    @property
-    def name(self) -> str:
-        return self.server.name
-
-    def limits_of(self, provider: str) -> Limits:
-        """The limits on the way to a receiving provider."""
-        return self.providers.get(provider) or self.providers.get("*") or Limits()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
-    """What is done about refusals and lost answers."""
-
-    retry: Sequence[timedelta]  # waits between attempts; the last one repeats
-    caution: Caution = field(default_factory=Caution)
-    resend_unknown: timedelta | None = None  # after so long; None keeps them
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """A claimed row and the way it is to take."""
-
-    claim: Claim
-    route_id: int
-    draws: tuple[int, ...] = ()  # the routes of which an allowance is needed before content leaves
-    alone: bool = False  # tries a way that was stopped
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claimed:
-    """What was claimed, and what keeps others waiting."""
-
-    orders: Sequence[Order] = ()
-    more: bool = False  # a limit does, for a moment
-    stopped: Collection[str] = ()  # breakers do, for these receiving providers; "" for all
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exchanged:
-    """What one exchange left true."""
-
-    begun: Collection[int]  # deliveries whose content may leave
-    moved: Collection[int]  # deliveries whose results were stored
-    stopped: bool = False  # a breaker opened
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
-    """A worker's place among all that deliver."""
-
-    rank: int = 0
-    workers: int = 1
-
-    def share(self, total: int) -> int:
-        """This worker's part of a limit that holds for all together; may be 0."""
-        return (total + self.workers - 1 - self.rank) // self.workers
-
-
-class Books(Protocol):
-    """What a sending loop needs of the ledger, here or in the one process that writes it."""
-
-    def is_needed(self) -> bool:
-        """Whether there is anything to do; only reads."""
-
-    def enter(self) -> Standing:
-        """Come on the list of workers, and settle what those who died left behind."""
-
-    def beat(self) -> Standing:
-        """Keep the lease; LeaseLost when it was taken away."""
-
-    def claim(self, relay: str, room: int, held: Mapping[str, int], standing: Standing) -> Claimed:
-        """Claim up to `room` rows for a relay; `held` counts those of each provider at hand."""
-
-    def exchange(
-        self, results: Sequence[Result], beginnings: Sequence[Beginning], returned: Collection[int]
-    ) -> Exchanged:
-        """Store results, begin the next attempts, give back claims: one commit for all."""
-
-    def draw(self, wanted: Mapping[int, int]) -> dict[int, int]:
-        """Draw allowances for routes: {route: how many are wanted} to {route: how many may go}.
-
-        Those whose limit for the day is reached are left out.
-        """
-
-    def refund(self, unspent: Mapping[int, int]) -> None:
-        """Give allowances back that expired."""
-
-    def leave(self, states: Mapping[State, int], problem: str) -> None:
-        """Give back all claims, go off the list, and note what was done."""
 
 
 class LocalBooks:
@@ -205,7 +113,7 @@ class LocalBooks:
                 self._ids[relay] = {"": whole.id}
                 self._ways[whole.id] = (relay, "")
             standing = self._stand(connection)
-        self._remember()
+        self._rise()
         return standing
 
     def beat(self) -> Standing:
@@ -213,19 +121,39 @@ class LocalBooks:
             if not workers.beat(connection, self._worker_id):
                 raise LeaseLost(_TAKEN_FOR_DEAD)
             standing = self._stand(connection)
-        self._remember()
+        self._rise()
         self._tend()
         return standing
 
     def _stand(self, connection: Connection) -> Standing:
-        alive = workers.alive(connection)
-        self._reached = house.rise(connection)
-        return Standing(rank=alive.index(self._worker_id), workers=len(alive))
+        found = workers.present(connection)
+        ids = [one.id for one in found]
+        rank = ids.index(self._worker_id)
+        # Who was there before makes room at its next heartbeat; who is silent may be dead.
+        now, entered = clock(connection), found[rank].started_at
+        known = all(
+            one.heartbeat_at > entered or now - one.heartbeat_at > _SILENT for one in found[:rank]
+        )
+        return Standing(rank=rank, workers=len(ids), known=known)
 
-    def _remember(self) -> None:
-        """Note beside the database how far it has come, so that an older one is known as such."""
-        if self._data_dir is not None:
-            house.remember(self._data_dir, self._reached)
+    def _rise(self) -> None:
+        """Note how far the database has come, also beside it, so that an older one is known.
+
+        All workers share that row, so it is not waited for: a worker that stands still would hold
+        up the heartbeats of all others. And a data directory that is full stops no mail.
+        """
+        try:
+            with writing(self._engine) as connection:
+                give_up_waiting(connection, after=_TENDING)
+                reached = house.rise(connection)
+            if self._data_dir is not None:
+                house.remember(self._data_dir, reached)
+        except (OperationalError, OSError, InputError) as error:
+            log.error(
+                "The ledger's mark could not be noted: %s",
+                str(error).partition("\n")[0],
+                extra={"action": "mark"},
+            )
 
     def _dead(self, connection: Connection) -> list[int]:
         if connection.dialect.name == "postgresql":
@@ -240,12 +168,14 @@ class LocalBooks:
             with writing(self._engine) as connection:
                 give_up_waiting(connection, after=_TENDING)
                 lost = workers.rescue(connection, self._dead(connection), now=now)
-                if time.monotonic() - self._tended >= _SELDOM:
+                seldom = time.monotonic() - self._tended >= _SELDOM
+                if seldom:
                     self._tended = time.monotonic()
                     ledger.expire(connection, now=now)
                     if (wait := self._policy.resend_unknown) is not None:
                         ledger.resend_unknown(connection, before=now - wait, now=now)
-                    bounces.judge(connection, self._policy.caution, now=now)
+            if seldom:
+                self._judge(now)
         except OperationalError as error:
             log.warning(
                 "The ledger could not be tended: %s",
@@ -260,12 +190,21 @@ class LocalBooks:
                 extra={"action": "rescue", "unknown": lost},
             )
 
+    def _judge(self, now: datetime) -> None:
+        """Believe, or not, what was said of addresses; some at a time, for others write too."""
+        found = True
+        while found:
+            with writing(self._engine) as connection:
+                give_up_waiting(connection, after=_TENDING)
+                found = bounces.judge(connection, self._policy.caution, now=now) > 0
+
     def leave(self, states: Mapping[State, int], problem: str) -> None:
         with writing(self._engine) as connection:
             # What it did begin and has no answer to is as unknown as if it had died.
             now = self._clock()
+            for route_id in self._probing.values():  # another may try the way at once
+                breaker.drop_probe(connection, route_id, now=now)
             lost = workers.leave(connection, self._worker_id, now=now)
-            bounces.judge(connection, self._policy.caution, now=now)
             if states or problem:
                 runs.remember(
                     connection,
@@ -275,6 +214,15 @@ class LocalBooks:
                     counts={str(state): count for state, count in states.items()},
                     error=problem,
                 )
+        self._probing.clear()
+        try:
+            self._judge(now)
+        except OperationalError as error:
+            log.warning(
+                "Bad addresses are judged another time: %s",
+                str(error.orig).partition("\n")[0],
+                extra={"action": "judge"},
+            )
         self._family.discard(self._worker_id)
         self._held.close()
         if lost:
@@ -295,11 +243,11 @@ class LocalBooks:
             whole = special.get("")
             if whole is not None and whole.state is not Breaker.CLOSED:
                 orders = self._probe_relay(connection, relay, whole, now=now)
-                return Claimed(orders=orders, stopped=("",))
+                return Claimed(orders=orders, stopped=("",), closed=True)
             stopped = [name for name, route in special.items() if route.state is not Breaker.CLOSED]
             limit = self._room(relay, "", standing)
             if not limit:
-                return Claimed(stopped=stopped)
+                return Claimed(stopped=stopped, closed=True)
             room = min(room, limit - sum(held.values()))
             claims = ledger.claim_account_mail(
                 connection, self._worker_id, now=now, limit=max(room, 1), stopped=stopped
@@ -375,11 +323,8 @@ class LocalBooks:
     def _room(self, relay: str, provider: str, standing: Standing) -> int:
         """How many rows of a way this worker may hold: what it can send in a second or so."""
         limits, route = self._limits(relay, provider), self._special[relay].get(provider)
-        found = _ALL
-        slowed = route.rate if route is not None else None
-        rates = [one for one in (limits.rate, slowed) if one is not None]
-        if rates:
-            found = ceil(min(rates))
+        pace = self._pace(relay, provider)
+        found = _ALL if pace is None else ceil(pace)
         if provider and limits.connections is not None:
             found = min(found, 2 * standing.share(limits.connections))
         if limits.daily is not None:
@@ -403,7 +348,12 @@ class LocalBooks:
         """Claim one message of a provider to try a stopped route, when it is time for it."""
         if stopped.probe_at is None or stopped.probe_at > now:
             return False
-        found = ledger.claim(connection, self._worker_id, {provider: 1}, now=now)
+        # In turn one that was refused before: a server may take only what it has seen already.
+        again = stopped.probes % 2 == 1
+        found = again and ledger.claim_again(
+            connection, self._worker_id, provider, reason=BREAKER, now=now
+        )
+        found = found or ledger.claim(connection, self._worker_id, {provider: 1}, now=now)
         for one in found:
             if not breaker.start_probe(connection, stopped, now=now):
                 workers.give_back(connection, self._worker_id, [one.delivery_id])
@@ -437,7 +387,6 @@ class LocalBooks:
         *,
         alone: Collection[str],
     ) -> list[Order]:
-        special = self._special[relay]
         unknown = {one.provider for one in claims} - self._ids[relay].keys()
         if unknown:
             for route in routes.find(connection, relay, unknown).values():
@@ -446,34 +395,52 @@ class LocalBooks:
         found = []
         for one in claims:
             route_id = self._ids[relay][one.provider]
+            paced = {name: self._pace(relay, name) is not None for name in ("", one.provider)}
             limited = [
                 name
-                for name in ("", one.provider)
-                if _bounded(self._limits(relay, name))
-                or (name in special and special[name].rate is not None)
+                for name, is_paced in paced.items()
+                if is_paced or self._limits(relay, name).daily is not None
             ]
             found.append(
                 Order(
                     claim=one,
                     route_id=route_id,
                     draws=tuple(self._ids[relay][name] for name in limited),
+                    throttled=paced[one.provider],
                     alone=one.provider in alone,
                 )
             )
         return found
 
+    def _pace(self, relay: str, provider: str) -> float | None:
+        """How many messages a second may go on a way; None: as many as can."""
+        route = self._special[relay].get(provider)
+        rates = (self._limits(relay, provider).rate, route.rate if route is not None else None)
+        return min((rate for rate in rates if rate is not None), default=None)
+
     # -------------------------------------------------------------- sending
 
-    def draw(self, wanted: Mapping[int, int]) -> dict[int, int]:
+    def draw(self, wanted: Mapping[int, int], ahead: float) -> dict[int, Drawn]:
+        found = {}
         with writing(self._engine) as connection:
-            drawn = {
-                # In one order, so that two workers never wait for one another.
-                route_id: routes.draw(
-                    connection, route_id, self._limits(*self._ways[route_id]), wanted=count
+            # In one order, so that two workers never wait for one another.
+            for route_id, count in sorted(wanted.items()):
+                allowance = routes.draw(
+                    connection,
+                    route_id,
+                    self._limits(*self._ways[route_id]),
+                    wanted=count,
+                    ahead=timedelta(seconds=ahead),
                 )
-                for route_id, count in sorted(wanted.items())
-            }
-        return {route_id: count for route_id, count in drawn.items() if count is not None}
+                if allowance is not None:
+                    # What the database's clock said, it said a moment ago.
+                    origin = uptime() - allowance.drawn_at.timestamp()
+                    found[route_id] = Drawn(
+                        count=allowance.count,
+                        since=origin + allowance.since.timestamp(),
+                        until=origin + allowance.until.timestamp(),
+                    )
+        return found
 
     def refund(self, unspent: Mapping[int, int]) -> None:
         with writing(self._engine) as connection:
@@ -485,14 +452,18 @@ class LocalBooks:
     ) -> Exchanged:
         with writing(self._engine) as connection:
             now = self._clock()
-            refused = [one for one in results if _is_refusal(one)]
-            if refused:
+            refused = any(map(_is_refusal, results))
+            if refused or self._probing:
+                # Before anything is read of these ways: another worker may be stopping them.
+                routes.lock(connection, self._concerned(results))
                 results = self._absorbed(connection, results)
             moved = ledger.finish(connection, self._worker_id, results, now=now)
+            states = {one.delivery_id: one.state for one in results if one.delivery_id in moved}
             stopped: list[Route] = []
             if refused or self._probing:
                 counted = [one for one in results if one.delivery_id in moved]
-                stopped = self._learn(connection, counted, now=now)
+                stopped, waiting = self._learn(connection, counted, now=now)
+                states |= dict.fromkeys(states.keys() & waiting, State.DEFERRED)
             begun = ledger.begin(connection, self._worker_id, beginnings, now=now)
             if returned:
                 workers.give_back(connection, self._worker_id, returned)
@@ -508,7 +479,15 @@ class LocalBooks:
                 route.reason,
                 extra={"action": "breaker", "relay": route.relay, "provider": route.provider},
             )
-        return Exchanged(begun=begun, moved=moved, stopped=bool(stopped))
+        return Exchanged(begun=begun, moved=states, stopped=bool(stopped))
+
+    def _concerned(self, results: Sequence[Result]) -> set[int]:
+        """The routes that these results may stop or open, and the relays' own."""
+        found = set(self._probing.values())
+        for one in results:
+            if _is_refusal(one):
+                found |= {one.route_id, self._ids[self._ways[one.route_id][0]][""]}
+        return found
 
     def _absorbed(self, connection: Connection, results: Sequence[Result]) -> list[Result]:
         """The results, but what a stopped way refuses is charged to nobody."""
@@ -534,9 +513,12 @@ class LocalBooks:
 
     def _learn(
         self, connection: Connection, results: Sequence[Result], *, now: datetime
-    ) -> list[Route]:
-        """Draw the conclusions of refusals, and of the messages that tried a stopped way."""
-        caution, stopped = self._policy.caution, []
+    ) -> tuple[list[Route], set[int]]:
+        """Draw the conclusions of refusals, and of the messages that tried a stopped way.
+
+        The routes that were stopped, and the deliveries that wait again for that.
+        """
+        caution, stopped, waiting = self._policy.caution, list[Route](), set[int]()
         refused: dict[str, dict[str, dict[int, str]]] = defaultdict(lambda: defaultdict(dict))
         bad, slowed = {}, set()
         tried = {
@@ -549,25 +531,21 @@ class LocalBooks:
                 continue
             relay, provider = self._ways[one.route_id]
             refused[relay][provider][one.delivery_id] = kind_of(one.code, one.enhanced)
-            if one.state is State.FAILED and one.enhanced in BAD_ADDRESS:
+            if one.state is State.FAILED and one.at_rcpt and one.enhanced in BAD_ADDRESS:
                 bad[one.delivery_id] = (one.route_id, kind_of(one.code, one.enhanced))
             if one.state is State.DEFERRED and not _of_the_mailbox(one):
                 slowed.add(one.route_id)
-        concerned = {self._ids[relay][name] for relay in refused for name in ("", *refused[relay])}
-        routes.lock(connection, concerned.union(tried))
         for route_id, one in tried.items():
             good = one.state is State.SENT
             breaker.end_probe(connection, route_id, good=good, caution=caution, now=now)
         for route_id in slowed:
             routes.slow(connection, route_id, self._limits(*self._ways[route_id]))
         for relay, by_provider in refused.items():
-            stopped += breaker.watch(connection, relay, by_provider, caution, now=now)
+            opened, again = breaker.watch(connection, relay, by_provider, caution, now=now)
+            stopped += opened
+            waiting |= again
         bounces.note(connection, bad, now=now)
-        return stopped
-
-
-def _bounded(limits: Limits) -> bool:
-    return limits.rate is not None or limits.daily is not None
+        return stopped, waiting
 
 
 def _is_refusal(result: Result) -> bool:

@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 from digest.delivery import enhanced_code
 from digest.errors import DeliveryError
 from digest.models import Receipt, State
-from digest.pipeline.bookkeeping import Order
-from digest.storage.ledger import Result
+from digest.pipeline.books import Order
+from digest.storage.ledger import POISON, Result
 
 LOSSES = 3  # of the server with the same row in flight, while others get through
 _PAUSE = timedelta(minutes=1)
@@ -54,6 +54,7 @@ def decide(
         code=error.code,
         text=error.text,
     )
+    refused = replace(refused, at_rcpt=error.at_rcpt)
     if error.unknown:
         return replace(refused, state=State.UNKNOWN, reason="no answer")
     if error.host:
@@ -76,17 +77,18 @@ def decide(
 
 
 def unsent(order: Order, *, now: datetime) -> Result:
-    """Its content did not leave after all, though its attempt had begun."""
-    return _result(
+    """Its content did not leave after all, though its attempt had begun: nothing to remember."""
+    result = _result(
         order,
         state=State.DEFERRED if order.claim.attempts else State.PLANNED,
         reason="",
         seconds=0.0,
         now=now,
-        text="The content did not leave.",
+        text="",
         spent=False,
         next_attempt_at=now,
     )
+    return replace(result, tried=False)
 
 
 def spoiled(order: Order, *, now: datetime) -> Result:
@@ -94,7 +96,7 @@ def spoiled(order: Order, *, now: datetime) -> Result:
     result = _result(
         order,
         state=State.FAILED,
-        reason="poison",
+        reason=POISON,
         seconds=0.0,
         now=now,
         text="The mail could not be put together; the log says why.",

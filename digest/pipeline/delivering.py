@@ -8,7 +8,7 @@ from datetime import datetime
 
 from sqlalchemy import Engine
 
-from digest.pipeline.bookkeeping import Books, Policy, Relay
+from digest.pipeline.books import Books, Policy, Relay
 from digest.pipeline.sending import Composer, Delivered, Pass
 from digest.pipeline.ways import Way, problem_of
 

@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from digest.models import State
-from digest.pipeline.bookkeeping import Books, Claimed, Exchanged, Standing
+from digest.pipeline.books import Books, Claimed, Drawn, Exchanged, Standing
 from digest.pipeline.delivering import Postman
 from digest.pipeline.sending import Delivered
 from digest.storage.ledger import Beginning, Result
@@ -68,8 +68,8 @@ class RemoteBooks:
         found: Exchanged = self._ask("exchange", results, beginnings, returned)
         return found
 
-    def draw(self, wanted: Mapping[int, int]) -> dict[int, int]:
-        found: dict[int, int] = self._ask("draw", wanted)
+    def draw(self, wanted: Mapping[int, int], ahead: float) -> dict[int, Drawn]:
+        found: dict[int, Drawn] = self._ask("draw", wanted, ahead)
         return found
 
     def refund(self, unspent: Mapping[int, int]) -> None:

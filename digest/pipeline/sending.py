@@ -2,48 +2,40 @@
 
 Each connection carries one message after another. While a content travels, the envelope of the
 next message goes with it; that one's content waits until the ledger has both the result of the
-last and the beginning of the next (invariant 4). Whatever waits is written in one transaction, so
-a commit is shared by all the connections that came to it while the one before was being written.
+last and the beginning of the next (invariant 4). `clerk` writes what waits, `lease` says whether
+this worker may go on, `allowances` what limits allow, `ways` what waits for which relay.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import random
-import threading
-import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Protocol, TypeVar
 
 from sqlalchemy import Connection as Database
 from sqlalchemy import Engine
-from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from digest import metrics
 from digest.delivery import Connection
-from digest.errors import DeliveryError, LeaseLost, NotFound, TemplateError
+from digest.errors import DeliveryError, NotFound, TemplateError
 from digest.models import Message, Part, State
-from digest.pipeline.bookkeeping import (
-    BEAT,
-    LEASE,
-    Books,
-    Order,
-    Policy,
-    Standing,
-)
+from digest.pipeline.allowances import Allowances
+from digest.pipeline.books import Books, Drawn, Order, Policy, Standing, uptime
+from digest.pipeline.clerk import Clerk
 from digest.pipeline.deciding import accepted, decide, spoiled, unsent
-from digest.pipeline.ways import Job, Queue, Way, problem_of, uptime
+from digest.pipeline.lease import Lease
+from digest.pipeline.ways import Job, Queue, Way, problem_of
 from digest.storage.contents import contents, parts
 from digest.storage.database import reading
-from digest.storage.ledger import OPEN, Beginning, Result
-from digest.storage.routes import LASTS
+from digest.storage.ledger import Beginning
 
 T = TypeVar("T")
 K = TypeVar("K")
@@ -54,11 +46,10 @@ _AHEAD = 2
 _LEAST = 32
 _MANY = 8  # connections
 _IDLE = 0.25  # seconds between two looks for rows, account mail first, while others go
-_DRAW = 0.1  # seconds between two draws of allowances
+_DRY = 0.1  # seconds until the next look, where there was nothing to claim
 _LOOK = 0.1  # seconds between two looks at what a signal said
-# No content leaves when the last heartbeat is older: a third of the lease is kept for the way.
-_FRESH = LEASE.total_seconds() * 2 / 3
-_PATIENCE = 120.0  # seconds that a database which is away is waited for
+_STALE = 2.0  # seconds after the last check in which a content may still leave
+_STRAGGLES = 2.0  # seconds after which an answer is one that others need not wait for
 
 
 class Composer(Protocol):
@@ -109,32 +100,32 @@ class Pass:
         self._policy, self._clock, self._told = policy, clock, told
         self._drain = drain
         self._until = None if seconds is None else uptime() + seconds
-        self._queues = [Queue(way) for way in ways]
-        self._standing = Standing()
-        self._beaten = uptime()
-        self._lost: LeaseLost | None = None
+        self._ways = sorted(ways, key=lambda way: way.relay.priority)
         self._error: BaseException | None = None
-        self._ending = self._closing = self._stopped = self._hard = False
-        self._storing = self._news = False  # a commit is under way; it left something to claim
-        self._states: Counter[State] = Counter()
-        self._results: list[Result] = []
-        self._begins: list[tuple[Beginning, asyncio.Future[bool]]] = []
-        self._returned: list[int] = []
-        self._wanting: list[tuple[Order, asyncio.Future[float]]] = []
+        self._ending = self._stopped = self._hard = False
         self._tasks: set[asyncio.Task[None]] = set()
+        self._under_way: set[asyncio.Task[None]] = set()  # with an attempt that has begun
+        self._flights: dict[Connection, float] = {}  # when a content left that has no answer yet
 
     async def run(self) -> Delivered:
         """Send what is due; LeaseLost when others took this worker for dead."""
-        self._loop = asyncio.get_running_loop()
-        self._queued, self._hungry, self._stored = (asyncio.Event() for _ in range(3))
-        self._clerk = ThreadPoolExecutor(1, "clerk")
-        over = threading.Event()
-        self._standing = await self._call(self._books.enter)
-        self._beaten = uptime()
-        heart = threading.Thread(target=self._beat, args=[over], name="heartbeat", daemon=True)
-        heart.start()
-        commits = self._loop.create_task(self._commit())
-        helpers = [self._loop.create_task(one) for one in (self._draw(), self._listen())]
+        loop = asyncio.get_running_loop()
+        self._hungry = asyncio.Event()
+        self._clerk = Clerk(
+            self._books, is_hard=lambda: self._hard, stored=self._noted, failed=self._fail
+        )
+        self._queues = [self._queue(way) for way in self._ways]
+        standing = await self._clerk.call(self._books.enter)
+        self._lease = Lease(
+            self._books,
+            standing,
+            beaten=partial(loop.call_soon_threadsafe, self._beaten),
+            failed=partial(loop.call_soon_threadsafe, self._fail),
+        )
+        self._lease.start()
+        commits = loop.create_task(self._clerk.run())
+        helpers = [loop.create_task(self._listen())]
+        helpers += [loop.create_task(self._serve(queue.allowances)) for queue in self._queues]
         try:
             try:
                 await self._feed()
@@ -143,73 +134,80 @@ class Pass:
             self._end()
             while self._tasks:
                 await asyncio.wait(self._tasks)
-            self._closing = True
-            self._queued.set()
+            self._clerk.close()
             await commits
+            for helper in helpers[1:]:
+                helper.cancel()
+            await self._settle()
         finally:
-            over.set()
             for helper in (commits, *helpers):
                 helper.cancel()
             await asyncio.gather(commits, *helpers, return_exceptions=True)
-            await asyncio.to_thread(heart.join)
+            await asyncio.to_thread(self._lease.end)
             try:
-                await self._call(self._books.leave, dict(self._states), self._problem)
+                await self._clerk.call(self._books.leave, dict(self._clerk.states), self._problem)
             except SQLAlchemyError:
                 if self._error is None:
                     raise
             finally:
-                self._clerk.shutdown()
+                self._clerk.end()
         if self._error is not None:
             raise self._error
-        if self._lost is not None:
-            raise self._lost
         return Delivered(
-            states=dict(self._states),
+            states={state: count for state, count in self._clerk.states.items() if count},
             problem=self._problem,
             stopped=self._stopped,
             hard=self._hard,
         )
 
+    def _queue(self, way: Way) -> Queue:
+        def arrived(count: int, over: Collection[int]) -> None:
+            queue.ring(count)
+            if over:  # for today
+                self._put_back(queue, lambda job: not set(over).isdisjoint(job.order.draws))
+                self._hungry.set()
+
+        async def draw(wanted: Mapping[int, int], ahead: float) -> dict[int, Drawn]:
+            return await self._clerk.call(self._books.draw, wanted, ahead)
+
+        async def refund(unspent: Mapping[int, int]) -> None:
+            await self._clerk.call(self._books.refund, unspent)
+
+        queue = Queue(way, Allowances(draw, refund, arrived))
+        return queue
+
     @property
     def _problem(self) -> str:
         """Why no mail server can be used; empty while one can."""
-        return problem_of([queue.way for queue in self._queues])
+        return problem_of(self._ways)
 
-    async def _call(self, work: Callable[..., T], *args: object) -> T:
-        """Do it in the one thread that speaks to the database."""
-        return await self._loop.run_in_executor(self._clerk, self._patiently, work, *args)
+    @property
+    def _standing(self) -> Standing:
+        return self._lease.standing
 
-    def _patiently(self, work: Callable[..., T], *args: object) -> T:
-        """Do it, again while the database is away: doing it twice changes nothing that matters."""
-        since = uptime()
-        while True:
-            try:
-                return work(*args)
-            except DBAPIError as error:
-                # SQLite says so of what no waiting mends, and has waited for its lock already.
-                away = isinstance(error, OperationalError) or error.connection_invalidated
-                late = self._hard or uptime() - since > _PATIENCE
-                if self._engine.name == "sqlite" or not away or late:
-                    raise
-                log.warning(
-                    "The database does not answer: %s",
-                    str(error.orig).partition("\n")[0],
-                    extra={"action": "database"},
-                )
-                time.sleep(0.5)
+    async def _serve(self, allowances: Allowances) -> None:
+        try:
+            await allowances.serve()
+        except Exception as error:  # noqa: BLE001 - raised when the connections have ended
+            self._fail(error)
+
+    async def _settle(self) -> None:
+        """Give back what allowances are left; who cannot has a day's limit that is too low."""
+        for queue in self._queues:
+            with suppress(SQLAlchemyError):
+                await queue.allowances.settle(last=True)
 
     # -------------------------------------------------------------- the end
 
     def _end(self) -> None:
-        """Nothing new is begun; what is under way ends."""
+        """Nothing new is begun, and what was claimed is for others; what is under way ends."""
         self._ending = True
         self._hungry.set()
         for queue in self._queues:
+            self._put_back(queue)
             queue.ring()
-        for _, permit in self._wanting:
-            if not permit.done():
-                permit.set_result(0.0)
-        self._wanting.clear()
+        for task in self._tasks - self._under_way:
+            task.cancel()
 
     def _fail(self, error: BaseException) -> None:
         self._error = self._error or error
@@ -226,7 +224,7 @@ class Pass:
         since = None
         while True:
             stop, halt = self._told()
-            if stop or (self._until is not None and uptime() >= self._until):
+            if stop or self._is_over():
                 since = since or uptime()
                 if not self._ending:
                     self._stopped = True
@@ -235,80 +233,95 @@ class Pass:
                     self._abandon()
             await asyncio.sleep(_LOOK)
 
-    def _beat(self, over: threading.Event) -> None:
-        """Keep the lease, independently of what the connections do."""
-        while not over.wait(BEAT):
-            at = uptime()
-            try:
-                self._standing = self._books.beat()
-            except LeaseLost as error:
-                self._lost = error
-                self._loop.call_soon_threadsafe(self._end)
-                return
-            except SQLAlchemyError as error:
-                log.warning(
-                    "No heartbeat: %s",
-                    str(error).partition("\n")[0],
-                    extra={"action": "heartbeat"},
-                )
-            else:
-                self._beaten = at
+    def _is_over(self) -> bool:
+        """Whether the time is over, and none would wait, doing nothing, for one late answer."""
+        now = uptime()
+        return (
+            self._until is not None
+            and now >= self._until
+            and all(now - since < _STRAGGLES for since in self._flights.values())
+        )
 
-    def _is_fresh(self) -> bool:
-        """Whether the lease is good for long enough to send a content."""
-        return self._lost is None and uptime() - self._beaten < _FRESH
+    def _beaten(self) -> None:
+        """Who waited for a heartbeat, of this worker or of others, may go on."""
+        if not self._ending:
+            self._hungry.set()
+
+    def _noted(self) -> None:
+        """A commit was made."""
+        for queue in self._queues:
+            if queue.taken:
+                metrics.observe_many(queue.way.relay.name, queue.taken)
+                queue.taken = []
+        if self._clerk.news:
+            self._hungry.set()
 
     # -------------------------------------------------------------- claiming
 
     async def _feed(self) -> None:
         """Keep rows at hand until nothing is due, and connections to carry them."""
         woken = False
-        while not self._ending:
-            usable = [queue for queue in self._queues if queue.way.usable]
-            if not usable:
-                return
-            best = min(queue.way.relay.priority for queue in usable)
+        while not self._ending and any(queue.way.usable for queue in self._queues):
             self._hungry.clear()
-            woken, self._news = woken and not self._news, False
-            found = 0
+            woken, self._clerk.news = woken and not self._clerk.news, False
+            found, best = 0, None
             for queue in self._queues:
-                queue.wanted = queue in usable and queue.way.relay.priority == best
+                priority = queue.way.relay.priority
+                queue.wanted = queue.way.usable and (best is None or priority == best)
                 queue.more = False
                 if not queue.wanted:
                     self._put_back(queue)
+                    queue.ring()
                     continue
                 if not (woken and self._is_supplied(queue)):
                     found += await self._claim(queue)
+                # Those after it take over what is tried with one message only.
+                if not (queue.closed or queue.way.is_troubled):
+                    best = priority
                 self._open_lines(queue)
-            waiting = any(queue.held.total() or queue.more for queue in usable)
+            waiting = any(queue.held or queue.more for queue in self._queues)
             # What is being stored may leave something to claim.
-            if not (found or waiting or self._returned or self._results or self._storing):
+            if not (found or waiting or self._clerk.is_busy) and self._standing.known:
                 return
             with suppress(TimeoutError):
                 woken = False
-                async with asyncio.timeout(_IDLE if found else 5 * _DRAW):
+                async with asyncio.timeout(_IDLE if found else 2 * _IDLE):
                     woken = await self._hungry.wait()
 
     def _is_supplied(self, queue: Queue) -> bool:
-        """Whether rows enough are at hand: who asked for more has them since."""
-        return len(queue.ready) > _AHEAD * self._lines(queue)
+        """Whether rows enough are at hand, or it was just seen that there are no more."""
+        return queue.free > _AHEAD * self._lines(queue) or uptime() < queue.dry_until
 
     async def _claim(self, queue: Queue) -> int:
         """Claim for a way what its connections can soon carry; how many rows."""
         lines = self._lines(queue)
-        if not lines:
+        if not (lines and self._lease.is_fresh):
             return 0
-        room = 0 if self._is_supplied(queue) else max(_LEAST, 2 * _AHEAD * lines)
-        claimed = await self._call(
+        room = 0
+        if queue.way.is_troubled:
+            room = max(0, 1 - queue.held.total())
+        elif queue.free <= _AHEAD * lines:
+            room = max(_LEAST, 2 * _AHEAD * lines)
+        claimed = await self._clerk.call(
             self._books.claim, queue.way.relay.name, room, Counter(queue.held), self._standing
         )
-        queue.more = claimed.more
+        queue.more, queue.closed = claimed.more, claimed.closed
+        queue.dry_until = 0.0 if claimed.orders else uptime() + _DRY
         if claimed.stopped:
-            self._put_back(queue, claimed.stopped)
+            # Of these, whatever is to try a way that was stopped stays.
+            stopped = {*claimed.stopped}
+            self._put_back(
+                queue,
+                lambda job: (
+                    not job.order.alone and not stopped.isdisjoint(("", job.order.claim.provider))
+                ),
+            )
         if not claimed.orders:
             return 0
         found = await self._load(claimed.orders)
         queue.add(found)
+        if self._ending:
+            self._put_back(queue)
         return len(found)
 
     async def _load(self, orders: Sequence[Order]) -> list[Job]:
@@ -345,6 +358,8 @@ class Pass:
         """How many connections it may have; none where there are more workers than connections."""
         most = queue.way.relay.limits.connections
         share = 1 if most is None else self._standing.share(most)
+        if queue.way.is_troubled:
+            return min(share, 1)
         return min(share, max(1, share - queue.fewer))
 
     def _is_spare(self, queue: Queue) -> bool:
@@ -352,7 +367,9 @@ class Pass:
         return queue.lines > self._lines(queue)
 
     def _open_lines(self, queue: Queue) -> None:
-        wanted, most = len(queue.ready) + len(queue.urgent) - queue.idle, self._lines(queue)
+        if not self._lease.is_fresh:
+            return
+        wanted, most = queue.waiting - queue.idle, self._lines(queue)
         # An answer may take ten minutes, on all connections: of many one is for account mail alone.
         usual = most - (most >= _MANY)
         for _ in range(min(wanted, usual - queue.lines)):
@@ -362,11 +379,14 @@ class Pass:
 
     def _spawn(self, queue: Queue, *, urgent: bool = False) -> None:
         queue.lines += 1
-        task = self._loop.create_task(self._carry(queue, urgent=urgent))
+        task = asyncio.get_running_loop().create_task(self._carry(queue, urgent=urgent))
         self._tasks.add(task)
+        self._clerk.connections = len(self._tasks)
 
         def done(task: asyncio.Task[None]) -> None:
             self._tasks.discard(task)
+            self._under_way.discard(task)
+            self._clerk.connections = len(self._tasks)
             queue.lines -= 1
             self._hungry.set()
             if not task.cancelled() and (error := task.exception()) is not None:
@@ -374,14 +394,10 @@ class Pass:
 
         task.add_done_callback(done)
 
-    def _put_back(self, queue: Queue, providers: Collection[str] | None = None) -> None:
+    def _put_back(self, queue: Queue, goes: Callable[[Job], bool] = lambda _: True) -> None:
         """Let go of what waits for a way that is not to be used."""
-        waiting = queue.clear(providers)
-        if waiting:
-            self._returned += [job.order.claim.delivery_id for job in waiting]
-            self._queued.set()
-        if not queue.wanted:
-            queue.ring()
+        if waiting := queue.clear(goes):
+            self._clerk.give_back(*(job.delivery_id for job in waiting))
 
     # -------------------------------------------------------------- one connection
 
@@ -418,6 +434,9 @@ class Pass:
     async def _next(self, queue: Queue, *, urgent: bool) -> Job | None:
         """The next row with its message; None when the connection is no longer needed."""
         while not self._ending and queue.wanted and not self._is_spare(queue):
+            if not self._lease.is_fresh:
+                await asyncio.sleep(_LOOK)
+                continue
             job = self._take(queue, urgent=urgent)
             if job is not None or urgent:
                 return job
@@ -429,22 +448,23 @@ class Pass:
         while not (self._ending or self._told()[0]) and (
             job := queue.take(self._standing, urgent=urgent)
         ):
-            if len(queue.ready) <= _AHEAD * self._lines(queue):
+            if queue.free <= _AHEAD * self._lines(queue):
                 self._hungry.set()
             if self._compose(job):
                 return job
+            queue.allowances.give_back(job.permit)
             queue.land(job)
         return None
 
     def _compose(self, job: Job) -> bool:
         content, delivery_id = job.content, job.content.delivery_id
+        job.message = None
         try:
             if job.broken:
                 raise TemplateError("A part of this mail is missing.")
             job.message = self._composer.assemble(content.personal, content.skeleton, content.cards)
         except NotFound:  # a part that made room for others meanwhile: the next claim brings it
-            self._returned.append(delivery_id)
-            self._queued.set()
+            self._clerk.give_back(delivery_id)
         except Exception:
             # A digest that cannot be put together must stop neither the others nor the next pass.
             log.exception(
@@ -452,7 +472,7 @@ class Pass:
                 delivery_id,
                 extra={"action": "compose", "delivery": delivery_id},
             )
-            self._report(spoiled(job.order, now=self._clock()))
+            self._clerk.report(spoiled(job.order, now=self._clock()))
         return job.message is not None
 
     async def _open(self, queue: Queue, line: Connection, job: Job) -> bool:
@@ -463,7 +483,7 @@ class Pass:
         except DeliveryError as error:
             queue.put_back(job)
             if queue.opening > 1 or any(other.is_open for other in queue.open):
-                queue.fewer += 1
+                queue.do_with_fewer()
                 log.warning(
                     "One connection fewer: %s",
                     error,
@@ -488,9 +508,10 @@ class Pass:
         try:
             await offer(*message)
         except DeliveryError as error:
+            queue.allowances.give_back(job.permit)
             self._refused(queue, job, error, seconds=uptime() - started)
             # Refusals come fast: no more of them than connections, until a breaker may open.
-            await self._stored.wait()
+            await self._clerk.next_commit()
             return False
         return True
 
@@ -498,33 +519,25 @@ class Pass:
         self, queue: Queue, line: Connection, job: Job, carried: Mapping[str, int], *, urgent: bool
     ) -> tuple[Job | None, bool]:
         """Begin, send the content, report; the next row, and whether its envelope went with it."""
-        until = await self._permit(job)
-        if not self._is_fresh() or uptime() > until:
-            self._returned.append(job.content.delivery_id)
-            self._queued.set()
+        task = asyncio.current_task()
+        assert task is not None
+        if self._ending or not self._lease.is_fresh:
+            self._clerk.give_back(job.delivery_id)
             line.withdraw()
             return None, False
-        if not await self._begin(job):
-            line.withdraw()
-            return None, False
-        if not self._is_fresh() or uptime() > until:
-            line.withdraw()
-            self._report(unsent(job.order, now=self._clock()))
-            return None, False
-        # Whoever waits for an allowance, or tries a way that was stopped, goes alone.
-        alone = job.order.draws or job.order.alone or self._is_spare(queue)
-        following = None if alone else self._take(queue, urgent=urgent)
-        chained = None if following is None or queue.is_full(carried, following) else following
-        started = uptime()
+        self._under_way.add(task)
         try:
-            receipt = await line.hand_over(chained.message if chained else None)
-        except DeliveryError as error:
-            self._refused(queue, job, error, seconds=uptime() - started)
-        else:
-            queue.way.works()
-            seconds = uptime() - started
-            queue.taken.append(seconds)
-            self._report(accepted(receipt, job.order, seconds=seconds, now=self._clock()))
+            if not await self._begin(queue, job):
+                line.withdraw()
+                return None, False
+            # Who tries a way that was stopped goes alone.
+            alone = job.order.alone or self._is_spare(queue)
+            following = None if alone else self._take(queue, urgent=urgent)
+            chained = None if following is None or queue.is_full(carried, following) else following
+            await self._hand_over(queue, line, job, chained.message if chained else None)
+        finally:
+            self._flights.pop(line, None)
+            self._under_way.discard(task)
         if following is None:
             return None, False
         if not line.is_open:  # its envelope is lost with the connection
@@ -536,6 +549,52 @@ class Pass:
             return following, True
         queue.land(following)
         return None, False
+
+    async def _begin(self, queue: Queue, job: Job) -> bool:
+        """Whether the attempt is on disk and the content may leave now."""
+        permit, draws = job.permit, job.order.draws
+        begun = await self._clerk.begin(
+            Beginning(
+                delivery_id=job.delivery_id,
+                claim=job.order.claim.claim,
+                route_id=job.order.route_id,
+            )
+        )
+        if not begun:
+            queue.allowances.give_back(permit)
+            return False
+        checked_at = uptime()
+        if draws:
+            queue.allowances.learn(checked_at - job.taken_at)
+        while uptime() > permit.until:  # it took longer than was thought
+            queue.allowances.give_back(permit)
+            left = checked_at + _STALE - uptime()
+            found = await queue.allowances.take_late(draws, seconds=left)
+            if found is None:
+                self._clerk.report(unsent(job.order, now=self._clock()))
+                return False
+            permit = found
+        if (early := permit.since - uptime()) > 0:
+            await asyncio.sleep(early)
+        if not self._lease.is_fresh:
+            self._clerk.report(unsent(job.order, now=self._clock()))
+            return False
+        return True
+
+    async def _hand_over(
+        self, queue: Queue, line: Connection, job: Job, following: Message | None
+    ) -> None:
+        """Send the content, and report what became of it."""
+        started = self._flights[line] = uptime()
+        try:
+            receipt = await line.hand_over(following)
+        except DeliveryError as error:
+            self._refused(queue, job, error, seconds=uptime() - started)
+        else:
+            queue.way.works()
+            seconds = uptime() - started
+            queue.taken.append(seconds)
+            self._clerk.report(accepted(receipt, job.order, seconds=seconds, now=self._clock()))
 
     def _refused(self, queue: Queue, job: Job, error: DeliveryError, *, seconds: float) -> None:
         result = decide(
@@ -552,7 +611,7 @@ class Pass:
             if not queue.way.passing:
                 self._back_off(queue, error)
             queue.way.passing = False
-        self._report(result)
+        self._clerk.report(result)
         metrics.refused(queue.way.relay.name, error.code)
         log.warning(
             "Delivery %d: %s. %s",
@@ -570,106 +629,5 @@ class Pass:
         queue.way.back_off(error)
         queue.wanted = False
         self._put_back(queue)
+        queue.ring()
         self._hungry.set()
-
-    # -------------------------------------------------------------- allowances
-
-    async def _permit(self, job: Job) -> float:
-        """Until when the content may leave (uptime), once the limits of its way allow it."""
-        if not job.order.draws:
-            return math.inf
-        if self._ending:
-            return 0.0
-        permit: asyncio.Future[float] = self._loop.create_future()
-        self._wanting.append((job.order, permit))
-        return await permit
-
-    async def _draw(self) -> None:
-        while True:
-            await asyncio.sleep(_DRAW)
-            try:
-                if self._wanting:
-                    await self._share_out()
-            except Exception as error:  # noqa: BLE001 - raised when the connections have ended
-                self._fail(error)
-
-    async def _share_out(self) -> None:
-        """Draw what those who wait want, and give each what its ways allow."""
-        wanting = list(self._wanting)
-        # From before the asking: the allowance then ends here before it ends there.
-        until = uptime() + LASTS.total_seconds()
-        wanted = Counter(one for order, _ in wanting for one in order.draws)
-        drawn = await self._call(self._books.draw, wanted)
-        left = Counter(drawn)
-        for order, permit in wanting:
-            if permit.done():
-                continue
-            if all(left[one] > 0 for one in order.draws):
-                left.subtract(order.draws)
-                permit.set_result(until)
-            elif not drawn.keys() >= set(order.draws):
-                permit.set_result(0.0)
-        self._wanting = [one for one in self._wanting if not one[1].done()]
-        if unspent := {route_id: count for route_id, count in left.items() if count > 0}:
-            await self._call(self._books.refund, unspent)
-
-    # -------------------------------------------------------------- commits
-
-    async def _begin(self, job: Job) -> bool:
-        """Wait until the attempt is on disk; False when this row must not go."""
-        beginning = Beginning(
-            delivery_id=job.content.delivery_id,
-            claim=job.order.claim.claim,
-            route_id=job.order.route_id,
-        )
-        begun: asyncio.Future[bool] = self._loop.create_future()
-        self._begins.append((beginning, begun))
-        self._queued.set()
-        return await begun
-
-    def _report(self, result: Result) -> None:
-        """Have a result stored with the next commit."""
-        self._results.append(result)
-        self._queued.set()
-
-    async def _commit(self) -> None:
-        while not self._closing or self._results or self._returned:
-            await self._queued.wait()
-            self._queued.clear()
-            results, self._results = self._results, []
-            # While a part is sent the next one is written: all at once would take turns.
-            part = max(_LEAST, len(self._tasks) // 4)
-            begins, self._begins = self._begins[:part], self._begins[part:]
-            if self._begins:
-                self._queued.set()
-            returned, self._returned = self._returned, []
-            stored, self._stored = self._stored, asyncio.Event()
-            self._storing = True
-            try:
-                done = await self._call(
-                    self._books.exchange, results, [one for one, _ in begins], returned
-                )
-            except Exception as error:  # noqa: BLE001 - raised when the connections have ended
-                for _, begun in begins:
-                    if not begun.done():
-                        begun.set_result(False)
-                self._fail(error)
-                continue
-            finally:
-                self._storing = False
-                stored.set()
-            for queue in self._queues:
-                if queue.taken:
-                    metrics.observe_many(queue.way.relay.name, queue.taken)
-                    queue.taken = []
-            for result in results:
-                if result.delivery_id in done.moved and (result.spent or result.state not in OPEN):
-                    self._states[result.state] += 1
-            for beginning, begun in begins:
-                if not begun.done():
-                    begun.set_result(beginning.delivery_id in done.begun)
-            if returned or done.stopped:
-                self._news = True
-                self._hungry.set()
-            if skipped := len(begins) - len(done.begun):
-                self._states[State.SKIPPED] += skipped

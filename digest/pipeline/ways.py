@@ -4,30 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import Counter, deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 from digest.delivery import Connection
 from digest.errors import DeliveryError
 from digest.models import Message
-from digest.pipeline.bookkeeping import Order, Relay, Standing
+from digest.pipeline.allowances import FREE, Allowances, Permit
+from digest.pipeline.books import Order, Relay, Standing, uptime
 from digest.storage.contents import Content
 
 log = logging.getLogger(__name__)
 
 # A server that cannot be reached is asked again after so many seconds, doubled up to the last.
 BACK_OFF = (5.0, 300.0)
-
-# Unlike the monotonic clock this one goes on while the machine sleeps (Linux).
-_BOOT = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-
-
-def uptime() -> float:
-    """Seconds on a clock that nobody sets."""
-    return time.clock_gettime(_BOOT)
+_GRUDGE = 60.0  # seconds for which a connection that was not allowed counts
 
 
 @dataclass(slots=True)
@@ -38,10 +31,21 @@ class Job:
     content: Content
     message: Message | None = None
     broken: bool = False  # a part of it is not there
+    permit: Permit = FREE  # for its content
+    taken_at: float = 0.0  # by a connection (uptime)
 
     @property
     def provider(self) -> str:
         return self.order.claim.provider
+
+    @property
+    def delivery_id(self) -> int:
+        return self.order.claim.delivery_id
+
+    @property
+    def is_urgent(self) -> bool:
+        """Account mail: somebody waits for it."""
+        return self.order.claim.priority == 0
 
 
 class Way:
@@ -58,6 +62,11 @@ class Way:
     def usable(self) -> bool:
         """Whether it is not being left alone after trouble."""
         return uptime() >= self._not_before
+
+    @property
+    def is_troubled(self) -> bool:
+        """Whether it took nothing since its last trouble: one connection tries it."""
+        return bool(self.problem)
 
     def works(self) -> None:
         """It took a message."""
@@ -91,24 +100,54 @@ def problem_of(ways: Sequence[Way]) -> str:
 class Queue:
     """The rows that wait for a connection of one way, and the connections that wait for a row."""
 
-    def __init__(self, way: Way) -> None:
-        self.way = way
-        self.urgent: deque[Job] = deque()  # account mail
-        self.ready: deque[Job] = deque()
+    def __init__(self, way: Way, allowances: Allowances) -> None:
+        self.way, self.allowances = way, allowances
         self.held: Counter[str] = Counter()  # rows at hand or under way, by provider
-        self.flying: Counter[str] = Counter()  # under way
         self.wanted = True  # now; else its connections are to end
+        self.closed = False  # it takes nothing now, but a message that tries it
+        self.more = False  # a limit keeps further rows waiting
+        self.dry_until = 0.0  # nothing was found to claim (uptime)
         self.lines = 0  # connections that are, or are to be, open
         self.open: set[Connection] = set()
         self.opening = 0
         self.taken: list[float] = []  # seconds that the latest messages took
-        self.fewer = 0  # connections that the server did not allow
-        self.more = False  # a limit keeps further rows waiting
+        self._refused: deque[float] = deque()  # connections that the server did not allow (uptime)
+        self._flying: Counter[str] = Counter()  # rows under way
+        self._urgent: deque[Job] = deque()
+        self._ready: dict[str, deque[Job]] = {}  # by provider, which take turns
+        self._waiting = self._throttled = 0  # rows; those that need their provider's allowance
         self._waiters: deque[asyncio.Future[None]] = deque()
 
     @property
     def idle(self) -> int:
+        """How many connections wait for a row."""
         return len(self._waiters)
+
+    @property
+    def urgent(self) -> int:
+        """How many account mails wait."""
+        return len(self._urgent)
+
+    @property
+    def waiting(self) -> int:
+        """How many rows wait, all together."""
+        return self._waiting
+
+    @property
+    def free(self) -> int:
+        """How many of them need not wait for their provider's sake."""
+        return self._waiting - self._throttled
+
+    @property
+    def fewer(self) -> int:
+        """How many connections less than allowed the server took lately."""
+        while self._refused and self._refused[0] < uptime() - _GRUDGE:
+            self._refused.popleft()
+        return len(self._refused)
+
+    def do_with_fewer(self) -> None:
+        """The server did not allow one more connection."""
+        self._refused.append(uptime())
 
     def is_full(self, carried: Mapping[str, int], job: Job) -> bool:
         """Whether a connection that `carried` so many has to be made anew for this one."""
@@ -117,53 +156,80 @@ class Queue:
 
     def add(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
-            (self.urgent if job.order.claim.priority == 0 else self.ready).append(job)
             self.held[job.provider] += 1
+            self._wait(job)
         self.ring(len(jobs))
 
     def take(self, standing: Standing, *, urgent: bool = False) -> Job | None:
         """The next row that may go now; `urgent` takes account mail alone."""
-        if self.urgent:
-            return self._fly(self.urgent.popleft())
-        for place, job in enumerate(() if urgent else self.ready):
-            most = self.way.relay.limits_of(job.provider).connections
-            if most is None or self.flying[job.provider] < standing.share(most):
-                del self.ready[place]
+        for place, job in enumerate(self._urgent):
+            if self._may_go(job, standing):
+                del self._urgent[place]
+                return self._fly(job)
+        for provider, jobs in () if urgent else self._ready.items():
+            if self._may_go(jobs[0], standing):
+                job = jobs.popleft()
+                del self._ready[provider]
+                if jobs:  # after the others
+                    self._ready[provider] = jobs
                 return self._fly(job)
         return None
 
+    def _may_go(self, job: Job, standing: Standing) -> bool:
+        most = self.way.relay.limits_of(job.provider).connections
+        if most is not None and self._flying[job.provider] >= standing.share(most):
+            return False
+        permit = self.allowances.take(job.order.draws)
+        job.permit = permit or FREE
+        return permit is not None
+
+    def _wait(self, job: Job, *, first: bool = False) -> None:
+        line = self._line(job)
+        (line.appendleft if first else line.append)(job)
+        self._waiting += 1
+        self._throttled += job.order.throttled
+        self.allowances.join(job.order.draws)
+
+    def _line(self, job: Job) -> deque[Job]:
+        return self._urgent if job.is_urgent else self._ready.setdefault(job.provider, deque())
+
+    def _unwait(self, job: Job) -> None:
+        self._waiting -= 1
+        self._throttled -= job.order.throttled
+        self.allowances.leave(job.order.draws)
+
     def _fly(self, job: Job) -> Job:
-        self.flying[job.provider] += 1
+        self._unwait(job)
+        self._flying[job.provider] += 1
+        job.taken_at = uptime()
         return job
 
     def land(self, job: Job) -> None:
         """The row is no longer this worker's concern."""
-        self.flying[job.provider] -= 1
-        self.held[job.provider] -= 1
+        _less(self._flying, job.provider)
+        _less(self.held, job.provider)
 
     def put_back(self, job: Job) -> None:
         """Another connection is to take the row that this one was about to carry."""
-        self.flying[job.provider] -= 1
-        (self.urgent if job.order.claim.priority == 0 else self.ready).appendleft(job)
+        _less(self._flying, job.provider)
+        self.allowances.give_back(job.permit)
+        self._wait(job, first=True)
         self.ring(1)
 
-    def clear(self, providers: Collection[str] | None = None) -> list[Job]:
-        """Take out what waits: all, or those of some receiving providers ("" for all).
-
-        Of these, whatever is to try a way that was stopped stays.
-        """
-
-        def goes(job: Job) -> bool:
-            return providers is None or (
-                not job.order.alone and not {"", job.provider}.isdisjoint(providers)
-            )
-
-        waiting = [job for job in (*self.urgent, *self.ready) if goes(job)]
-        self.urgent = deque(job for job in self.urgent if not goes(job))
-        self.ready = deque(job for job in self.ready if not goes(job))
-        for job in waiting:
-            self.held[job.provider] -= 1
-        return waiting
+    def clear(self, goes: Callable[[Job], bool] = lambda _: True) -> list[Job]:
+        """Take out what waits, all or some; the jobs."""
+        waiting = [*self._urgent, *(job for jobs in self._ready.values() for job in jobs)]
+        found = [job for job in waiting if goes(job)]
+        if found:
+            self._urgent = deque(job for job in self._urgent if not goes(job))
+            left = {
+                name: deque(j for j in jobs if not goes(j)) for name, jobs in self._ready.items()
+            }
+            self._ready = {name: jobs for name, jobs in left.items() if jobs}
+        for job in found:
+            self._unwait(job)
+            _less(self.held, job.provider)
+        return found
 
     async def wait(self) -> None:
         """Until there is news for one more connection."""
@@ -181,3 +247,10 @@ class Queue:
             waiter = self._waiters.popleft()
             if not waiter.done():
                 waiter.set_result(None)
+
+
+def _less(counts: Counter[str], name: str) -> None:
+    """One less; nothing is kept of who has none, for there are thousands of providers."""
+    counts[name] -= 1
+    if counts[name] <= 0:
+        del counts[name]

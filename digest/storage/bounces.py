@@ -7,19 +7,23 @@ has gone on delivering (invariant 9).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from functools import cache, partial
+from itertools import islice
 
 from sqlalchemy import Connection, func, select, update
 
 from digest import schema
 from digest.models import State, Status
 from digest.storage import breaker, subscribers
-from digest.storage.breaker import Caution
+from digest.storage.breaker import Caution, Seen
 from digest.storage.database import insert_into
 from digest.storage.routes import Breaker, find
 
 _AT_ONCE = 100  # addresses in one transaction
+_FEW = 3  # recipients of one provider whose refusals say more of it than of them
+_PATIENCE = timedelta(days=3)
 
 
 def note(connection: Connection, refused: Mapping[int, tuple[int, str]], *, now: datetime) -> None:
@@ -63,34 +67,32 @@ def note(connection: Connection, refused: Mapping[int, tuple[int, str]], *, now:
 
 
 def judge(connection: Connection, caution: Caution, *, now: datetime) -> int:
-    """Suppress the addresses that were said to be bad while their route was healthy; how many.
+    """Suppress addresses that were said to be bad while their route was healthy; how many.
 
     Healthy is a relay that took enough messages since to trip its breaker, had they been refused,
-    and that does not refuse in this way what would trip it. An address that its subscriber has
-    left meanwhile is of no concern.
+    and that does not refuse in this way what would trip it. A receiving provider that refuses most
+    of what it gets in this way is waited for: until it takes more, trips its own breaker, or, for
+    a few dead addresses may be all that it has, until _PATIENCE is over. An address that its
+    subscriber has left meanwhile is of no concern. At most _AT_ONCE: call it until it finds none.
     """
-    bounces, ways, rows, people = schema.bounce, schema.route, schema.delivery, schema.subscriber
+    ways, rows, people = schema.route, schema.delivery, schema.subscriber
+    bounces = schema.bounce
     waiting = bounces.join(ways, ways.c.id == bounces.c.route_id)
     relays = connection.execute(
         select(ways.c.relay).distinct().select_from(waiting).where(bounces.c.verdict == "")
     )
-    suppressed = 0
+    judged = 0
     for relay in list(relays.scalars()):
         whole = find(connection, relay, [""])[""]
         recent = breaker.recent(connection, whole, size=caution.window)
         accepted = [one.attempt_id for one in recent if one.state is State.SENT]
         if whole.state is not Breaker.CLOSED or len(accepted) < caution.least:
             continue
-        seen = breaker.window(recent, size=caution.window)
-        kinds = Counter(one.kind for one in seen if one.kind)
-        doubtful = [
-            kind
-            for kind, number in kinds.items()
-            if breaker.is_too_much(number, len(seen), caution)
-        ]
+        doubtful = _doubtful(recent, caution, least=caution.least)
         bad = connection.execute(
             select(
-                *(bounces.c.delivery_id, bounces.c.subscriber_id, bounces.c.kind),
+                *(bounces.c.delivery_id, bounces.c.subscriber_id, bounces.c.kind, bounces.c.at),
+                ways.c.provider,
                 (rows.c.address == people.c.address).label("current"),
             )
             .select_from(waiting)
@@ -104,11 +106,16 @@ def judge(connection: Connection, caution: Caution, *, now: datetime) -> int:
                 ways.c.state == Breaker.CLOSED,
             )
             .order_by(bounces.c.attempt_id)
-            .limit(_AT_ONCE)
-        ).all()
-        for row in bad:
+        )
+        routes = cache(partial(_doubted, connection, relay, caution))
+        believed = (
+            row
+            for row in bad.all()
+            if row.at <= now - _PATIENCE or row.kind not in routes(row.provider)
+        )
+        for row in islice(believed, _AT_ONCE):
             if row.current:
-                suppressed += subscribers.unsubscribe(
+                subscribers.unsubscribe(
                     connection,
                     row.subscriber_id,
                     now=now,
@@ -120,4 +127,21 @@ def judge(connection: Connection, caution: Caution, *, now: datetime) -> int:
                 .where(bounces.c.delivery_id == row.delivery_id)
                 .values(verdict="suppressed" if row.current else "withdrawn")
             )
-    return suppressed
+            judged += 1
+    return judged
+
+
+def _doubted(connection: Connection, relay: str, caution: Caution, provider: str) -> list[str]:
+    """The refusals of a receiving provider that are no word against an address yet."""
+    route = find(connection, relay, [provider])[provider]
+    return _doubtful(breaker.recent(connection, route, size=caution.window), caution, least=_FEW)
+
+
+def _doubtful(recent: Sequence[Seen], caution: Caution, *, least: int) -> list[str]:
+    seen = breaker.window(recent, size=caution.window)
+    kinds = Counter(one.kind for one in seen if one.kind)
+    return [
+        kind
+        for kind, number in kinds.items()
+        if breaker.is_too_much(number, len(seen), caution, least=least)
+    ]

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, and_, case, func, select, update
+from sqlalchemy import ColumnElement, Connection, and_, case, exists, func, or_, select, update
 
 from digest import schema
 from digest.models import State
@@ -19,7 +19,7 @@ from digest.storage.routes import Breaker, Route, find
 
 BREAKER = "breaker"  # the reason of those whom a refusal on a stopped route does not charge
 PROBE_LASTS = timedelta(minutes=15)  # longer than a server may take for its answers
-_REACH = 20_000  # attempts
+_REACH = 20_000  # attempts, of all relays, among which those of one are looked for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,13 +53,15 @@ class Seen:
 def recent(connection: Connection, route: Route, *, size: int) -> list[Seen]:
     """The last attempts on a route, newest first: enough for a window of that size."""
     attempts, ways, rows = schema.attempt, schema.route, schema.delivery
+    start = select(ways.c.window_from).where(ways.c.id == route.id).scalar_subquery()
     if route.provider:
         mine = and_(attempts.c.route_id == ways.c.id, ways.c.id == route.id)
+        since = attempts.c.id >= start
     else:  # by their order, and not route by route, of which there may be thousands
         mine = and_(attempts.c.route_id + 0 == ways.c.id, ways.c.relay == route.relay)
-    start = select(ways.c.window_from).where(ways.c.id == route.id).scalar_subquery()
-    # What is older tells nothing of now, and the way to it through other relays' attempts is long.
-    oldest = select(func.max(attempts.c.id) - _REACH).scalar_subquery()
+        # The way to what is older, through other relays' attempts, is long.
+        oldest = select(func.max(attempts.c.id) - _REACH).scalar_subquery()
+        since = and_(attempts.c.id >= start, attempts.c.id > oldest)
     found = connection.execute(
         select(
             attempts.c.id,
@@ -78,7 +80,7 @@ def recent(connection: Connection, route: Route, *, size: int) -> list[Seen]:
         )
         .join(ways, mine)
         .join(rows, rows.c.id == attempts.c.delivery_id)
-        .where(attempts.c.id >= start, attempts.c.id > oldest)
+        .where(since)
         .order_by(attempts.c.id.desc())
         .limit(3 * size)
     )
@@ -118,13 +120,13 @@ def watch(
     caution: Caution,
     *,
     now: datetime,
-) -> list[Route]:
-    """Stop what must be stopped, after the refusals just stored; the routes that were.
+) -> tuple[list[Route], set[int]]:
+    """Stop what must be stopped, after the refusals just stored: the routes, and who waits again.
 
     `refused` holds them by provider, as {delivery: kind}. Those that tripped a breaker wait again,
-    and no attempt of theirs is spent.
+    and no attempt of theirs is spent. The caller holds these routes (`routes.lock`).
     """
-    stopped = []
+    stopped, waiting = [], set[int]()
     for provider, route in sorted(find(connection, relay, [*refused, ""]).items()):
         if route.state is not Breaker.CLOSED:
             continue
@@ -145,9 +147,10 @@ def watch(
             for name, rows in refused.items():
                 if provider in ("", name):
                     tripped.update(one for one, what in rows.items() if what == kind)
-            _return(connection, tripped, now=now)
+            waiting |= _return(connection, tripped, now=now)
+            _withdraw(connection, route, kind=kind)
             stopped.append(find(connection, relay, [provider])[provider])
-    return stopped
+    return stopped, waiting
 
 
 def _is_of_one_provider(seen: Sequence[Seen], refused: Sequence[Seen], caution: Caution) -> bool:
@@ -185,22 +188,25 @@ def _open(
     )
 
 
-def _return(connection: Connection, delivery_ids: Collection[int], *, now: datetime) -> None:
-    table, bounces = schema.delivery, schema.bounce
-    # Who is claimed again at this moment is not waited for: they might wait for this route.
+def _return(connection: Connection, delivery_ids: Collection[int], *, now: datetime) -> set[int]:
+    table = schema.delivery
+    # Who is claimed again at this moment is not waited for: they might wait for this route. And
+    # nobody gets the papers of a failed digest a second time, if another one has them by now.
     free = (
         select(table.c.id)
         .where(
             table.c.id.in_(sorted(delivery_ids)),
             table.c.state.in_((State.FAILED, State.DEFERRED)),
             table.c.give_up_at > now,
+            or_(table.c.state == State.DEFERRED, ~is_rivalled()),
         )
-        .with_for_update(skip_locked=True)
+        .with_for_update(of=table, skip_locked=True)
     )
+    found = set(connection.execute(free).scalars())
     charged = and_(table.c.attempts > 0, table.c.reason != BREAKER)
     connection.execute(
         update(table)
-        .where(table.c.id.in_(list(connection.execute(free).scalars())))
+        .where(table.c.id.in_(sorted(found)))
         .values(
             state=State.DEFERRED,
             reason=BREAKER,
@@ -209,9 +215,35 @@ def _return(connection: Connection, delivery_ids: Collection[int], *, now: datet
             ended_at=None,
         )
     )
+    return found
+
+
+def is_rivalled() -> ColumnElement[bool]:
+    """Whether another digest of the same subscriber was, or may be, on its way since this one's
+    planning: it was not kept apart from this one, and may hold the same papers (invariant 5)."""
+    table, digests = schema.delivery, schema.digest.alias()
+    others, sendings = schema.digest.alias(), schema.delivery.alias()
+    return exists().where(
+        digests.c.id == table.c.digest_id,
+        others.c.subscriber_id == digests.c.subscriber_id,
+        others.c.id != digests.c.id,
+        sendings.c.digest_id == others.c.id,
+        sendings.c.state.not_in((State.FAILED, State.SKIPPED)),
+        or_(sendings.c.ended_at.is_(None), sendings.c.ended_at >= digests.c.planned_at),
+    )
+
+
+def _withdraw(connection: Connection, route: Route, *, kind: str) -> None:
+    """What was said so on this way, and is not judged, is no word against any address."""
+    bounces, ways = schema.bounce, schema.route
+    concerned = ways.c.id == route.id if route.provider else ways.c.relay == route.relay
     connection.execute(
         update(bounces)
-        .where(bounces.c.delivery_id.in_(sorted(delivery_ids)), bounces.c.verdict == "")
+        .where(
+            bounces.c.route_id.in_(select(ways.c.id).where(concerned)),
+            bounces.c.verdict == "",
+            bounces.c.kind == kind,
+        )
         .values(verdict="withdrawn")
     )
 

@@ -29,7 +29,7 @@ class Content:
 
     delivery_id: int
     personal: Mapping[str, Any]
-    skeleton: str
+    skeleton: str  # "" once it was forgotten
     cards: tuple[tuple[str, bool], ...]  # with each, whether it is a full card
 
 
@@ -38,8 +38,8 @@ def contents(connection: Connection, delivery_ids: Collection[int]) -> list[Cont
     return [
         Content(
             delivery_id=delivery_id,
-            personal=personal,
-            skeleton=skeleton,
+            personal=personal or {},
+            skeleton=skeleton or "",
             cards=_named(names),
         )
         for delivery_id, skeleton, personal, names in unpacked(

@@ -38,6 +38,8 @@ from digest.schema import Instant
 from digest.storage.database import given, insert_into, instant, listed, packed, unpacked
 
 OPEN = (State.PLANNED, State.DEFERRED)
+RESEND = "resend"  # the reason of what was unknown and is to be sent again
+POISON = "poison"  # of what is set aside, for it stops whoever sends it
 # In the words of the partial indexes, which parameters would not be recognised by.
 IS_OPEN = text("delivery.state IN ('planned', 'deferred')")
 IS_ACCOUNT_MAIL = text("delivery.priority = 0")
@@ -82,6 +84,7 @@ class Result:
     spent: bool = True  # whether it counts against the delivery's attempts
     lost: bool = False  # whether the server's trouble struck
     tried: bool = True  # whether there is an attempt to remember
+    at_rcpt: bool = False  # the server said it of the recipient's address
     next_attempt_at: datetime | None = None
 
 
@@ -110,6 +113,22 @@ def _chosen(dialect: str) -> Executable:
         .subquery()
     )
     return select(listed(dialect, chosen.c.id))
+
+
+def claim_again(
+    connection: Connection, worker_id: int, provider: str, *, reason: str, now: datetime
+) -> list[Claim]:
+    """Claim one row of a provider that waits for this reason; the longest due."""
+    table = schema.delivery
+    ids = connection.execute(
+        select(table.c.id)
+        .where(table.c.provider == provider, table.c.reason == reason, _due())
+        .order_by(table.c.next_attempt_at)
+        .limit(1)
+        .with_for_update(skip_locked=True),
+        {"now": now},
+    )
+    return _take(connection, worker_id, list(ids.scalars()))
 
 
 def claim_account_mail(
@@ -248,7 +267,7 @@ def resend_unknown(connection: Connection, *, before: datetime, now: datetime) -
     return connection.execute(
         update(table)
         .where(_lost(before, now))
-        .values(state=State.DEFERRED, reason="resend", next_attempt_at=now, ended_at=None)
+        .values(state=State.DEFERRED, reason=RESEND, next_attempt_at=now, ended_at=None)
     ).rowcount
 
 
@@ -347,10 +366,17 @@ def _skip(connection: Connection, worker_id: int, one: Beginning, *, now: dateti
         reason = str(Status.PAUSED)
     else:
         reason = row.reason
+    # What stood in the way may be gone since: then the row waits again.
+    waiting = case((table.c.attempts > 0, State.DEFERRED), else_=State.PLANNED)
     connection.execute(
         update(table)
         .where(mine)
-        .values(state=State.SKIPPED, reason=reason, ended_at=now, worker_id=None)
+        .values(
+            state=State.SKIPPED if reason else waiting,
+            reason=reason or "",
+            ended_at=now if reason else None,
+            worker_id=None,
+        )
     )
 
 
@@ -361,7 +387,8 @@ def finish(
 
     A row may end from `claimed`: refused before its content was asked for, nothing had begun. A
     late answer wins: a row that was given up as `unknown` meanwhile is `sent` or `failed` after
-    all, as long as nobody claimed it again.
+    all, as long as nobody claimed it again; and it was sent, though it was set aside meanwhile, or
+    was to be sent again.
     """
     if not results:
         return set()
@@ -411,7 +438,16 @@ def _finished(dialect: str) -> Executable:
     held = and_(
         table.c.state.in_((State.CLAIMED, State.SENDING)), table.c.worker_id == bindparam("worker")
     )
-    given_up = and_(table.c.state == State.UNKNOWN, rows.c.state.in_((State.SENT, State.FAILED)))
+    given_up = or_(
+        and_(table.c.state == State.UNKNOWN, rows.c.state.in_((State.SENT, State.FAILED))),
+        and_(
+            rows.c.state == State.SENT,
+            or_(
+                and_(table.c.state == State.DEFERRED, table.c.reason == RESEND),
+                and_(table.c.state == State.FAILED, table.c.reason == POISON),
+            ),
+        ),
+    )
     return (
         update(table)
         .where(table.c.id == rows.c.id, table.c.claim == rows.c.claim, or_(held, given_up))
@@ -420,7 +456,7 @@ def _finished(dialect: str) -> Executable:
             reason=rows.c.reason,
             # Given up, it was charged already.
             attempts=table.c.attempts
-            + case((table.c.state == State.UNKNOWN, 0), else_=rows.c.spent),
+            + case((table.c.state.in_((State.CLAIMED, State.SENDING)), rows.c.spent), else_=0),
             losses=table.c.losses + rows.c.lost,
             code=rows.c.code,
             enhanced=rows.c.enhanced,

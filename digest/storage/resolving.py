@@ -18,7 +18,6 @@ from sqlalchemy import (
     RowMapping,
     Select,
     bindparam,
-    exists,
     func,
     or_,
     select,
@@ -28,8 +27,9 @@ from sqlalchemy import (
 
 from digest import schema
 from digest.models import State
+from digest.storage.breaker import is_rivalled
 from digest.storage.database import given, packed
-from digest.storage.ledger import IS_OPEN
+from digest.storage.ledger import IS_OPEN, RESEND
 
 SETTLED = "settled"  # the reason of what an operator said the end of
 _IS_BAD = text("delivery.state IN ('failed', 'unknown')")  # in the words of the partial index
@@ -179,7 +179,7 @@ def resend(
         connection,
         found,
         state=State.DEFERRED,
-        reason="resend",
+        reason=RESEND,
         next_attempt_at=now,
         give_up_at=give_up_at,
         ended_at=None,
@@ -216,7 +216,7 @@ def settle(
 def _locked(connection: Connection, delivery_ids: Collection[int]) -> list[RowMapping]:
     """The deliveries that nobody else is moving, locked, with what decides about them."""
     table, digests, mails = schema.delivery, schema.digest, schema.account_mail
-    people, others, sendings = schema.subscriber, schema.digest.alias(), schema.delivery.alias()
+    people = schema.subscriber
     wanted = given(connection.dialect.name, bindparam("rows"), id=BigInteger())
     rows = {"rows": packed([one] for one in delivery_ids)}
     # As planning does, so that no digest of theirs is made meanwhile.
@@ -229,14 +229,6 @@ def _locked(connection: Connection, delivery_ids: Collection[int]) -> list[RowMa
         .with_for_update(key_share=True),
         rows,
     ).all()
-    # What was, or may be, on its way since this digest was planned was not kept apart from it.
-    rivalled = exists().where(
-        others.c.subscriber_id == digests.c.subscriber_id,
-        others.c.id != digests.c.id,
-        sendings.c.digest_id == others.c.id,
-        sendings.c.state.not_in((State.FAILED, State.SKIPPED)),
-        or_(sendings.c.ended_at.is_(None), sendings.c.ended_at >= digests.c.planned_at),
-    )
     return list(
         connection.execute(
             select(
@@ -247,7 +239,7 @@ def _locked(connection: Connection, delivery_ids: Collection[int]) -> list[RowMa
                 table.c.digest_id,
                 table.c.subscriber_id,
                 func.coalesce(digests.c.skeleton, mails.c.skeleton).label("skeleton"),
-                rivalled.label("rivalled"),
+                is_rivalled().label("rivalled"),
             )
             .join(wanted, wanted.c.id == table.c.id)
             .outerjoin(digests, digests.c.id == table.c.digest_id)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import (
@@ -26,8 +27,9 @@ from sqlalchemy import (
 from digest import schema
 from digest.models import State
 from digest.storage.database import clock, insert_into
+from digest.storage.ledger import POISON
 
-POISON = 3  # crashes with the same row in flight
+CRASHES = 3  # of workers with the same row in flight
 # In the words of the partial index, which parameters would not be recognised by.
 IS_HELD = text("delivery.state IN ('claimed', 'sending')")
 
@@ -74,6 +76,26 @@ def alive(connection: Connection) -> list[int]:
             select(table.c.id).where(table.c.stopped_at.is_(None)).order_by(table.c.id)
         ).scalars()
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Present:
+    """A worker that has not stopped, with the database's times."""
+
+    id: int
+    started_at: datetime
+    heartbeat_at: datetime
+
+
+def present(connection: Connection) -> list[Present]:
+    """All who have not stopped, oldest first."""
+    table = schema.worker
+    rows = connection.execute(
+        select(table.c.id, table.c.started_at, table.c.heartbeat_at)
+        .where(table.c.stopped_at.is_(None))
+        .order_by(table.c.id)
+    )
+    return [Present(**row) for row in rows.mappings()]
 
 
 def overdue(connection: Connection, *, lease: timedelta) -> list[int]:
@@ -138,7 +160,7 @@ def _settle(connection: Connection, dead: Collection[int], *, now: datetime) -> 
     table, attempts = schema.delivery, schema.attempt
     _give_back(connection, table.c.worker_id.in_(dead))
     lost = and_(IS_HELD, table.c.state == State.SENDING, table.c.worker_id.in_(dead))
-    poison = table.c.crashes + 1 >= POISON
+    poison = table.c.crashes + 1 >= CRASHES
     fields = ["delivery_id", "claim", "worker_id", "route_id", "started_at", "outcome", "text"]
     history = select(
         *(table.c.id, table.c.claim, table.c.worker_id, table.c.route_id, table.c.started_at),
@@ -155,7 +177,7 @@ def _settle(connection: Connection, dead: Collection[int], *, now: datetime) -> 
         .where(lost)
         .values(
             state=case((poison, State.FAILED), else_=State.UNKNOWN),
-            reason=case((poison, "poison"), else_="crash"),
+            reason=case((poison, POISON), else_="crash"),
             attempts=table.c.attempts + 1,
             crashes=table.c.crashes + 1,
             ended_at=now,

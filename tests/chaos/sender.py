@@ -32,8 +32,9 @@ from digest.delivery import Connection
 from digest.delivery.wire import Wire
 from digest.errors import Busy, LeaseLost, SettingsError
 from digest.models import State
-from digest.pipeline import bookkeeping, sending, ways
-from digest.pipeline.bookkeeping import LocalBooks, Policy
+from digest.pipeline import bookkeeping, lease, ways
+from digest.pipeline.bookkeeping import LocalBooks
+from digest.pipeline.books import Policy
 from digest.pipeline.delivering import Postman
 from digest.storage import routes, workers
 from digest.storage.database import open_database
@@ -231,9 +232,9 @@ def business_clock(orders: Orders) -> datetime:
 
 def hurry() -> None:
     """Scale down what the engine measures by other clocks than that of the business."""
-    bookkeeping.LEASE = LEASE
-    sending.BEAT = LEASE.total_seconds() / 6  # type: ignore[attr-defined] # where it is read
-    sending._FRESH = LEASE.total_seconds() * 2 / 3
+    bookkeeping.LEASE = LEASE  # type: ignore[attr-defined] # where it is read
+    lease.BEAT = LEASE.total_seconds() / 6  # type: ignore[attr-defined] # where it is read
+    lease._FRESH = LEASE.total_seconds() * 2 / 3
     ways.BACK_OFF = (0.02, 0.1)
     routes._LOWEST, routes._RECOVERY = 1000.0, timedelta(seconds=0.2)
 
