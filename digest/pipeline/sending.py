@@ -264,7 +264,7 @@ class Pass:
         while not self._ending and any(queue.way.usable for queue in self._queues):
             self._hungry.clear()
             woken, self._clerk.news = woken and not self._clerk.news, False
-            found, best = 0, None
+            found, best, passed_over = 0, None, False
             for queue in self._queues:
                 priority = queue.way.relay.priority
                 queue.wanted = queue.way.usable and (best is None or priority == best)
@@ -273,7 +273,9 @@ class Pass:
                     self._put_back(queue)
                     queue.ring()
                     continue
-                if not (woken and self._is_supplied(queue)):
+                if woken and self._is_supplied(queue):
+                    passed_over = True
+                else:
                     found += await self._claim(queue)
                 # Those after it take over what is tried with one message only.
                 if not (queue.closed or queue.way.is_troubled):
@@ -281,11 +283,12 @@ class Pass:
                 self._open_lines(queue)
             waiting = any(queue.held or queue.more for queue in self._queues)
             # What is being stored may leave something to claim.
-            if not (found or waiting or self._clerk.is_busy) and self._standing.known:
+            waiting = waiting or passed_over or self._clerk.is_busy or not self._standing.known
+            if not (found or waiting):
                 return
             with suppress(TimeoutError):
                 woken = False
-                async with asyncio.timeout(_IDLE if found else 2 * _IDLE):
+                async with asyncio.timeout(_IDLE if found or passed_over else 2 * _IDLE):
                     woken = await self._hungry.wait()
 
     def _is_supplied(self, queue: Queue) -> bool:
