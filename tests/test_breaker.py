@@ -17,6 +17,7 @@ from sqlalchemy import Engine, select, update
 from digest import schema
 from digest.models import State, Status
 from digest.pipeline.bookkeeping import LocalBooks
+from digest.storage import bounces
 from digest.storage.breaker import PROBE_LASTS
 from digest.storage.database import open_database, reading, writing
 from digest.storage.routes import Breaker
@@ -393,3 +394,155 @@ def test_a_message_on_which_the_server_breaks_off_is_charged_alone(
     assert stopped(office) == set()
     assert len(sink.mails) == 19 + 2
     office.check()
+
+
+# ------------------------------------------------------------------ several workers, and time
+
+
+def test_several_workers_at_a_relay_that_refuses_everybody(
+    postgres_url: str, tmp_path: Path, sink: Sink
+) -> None:
+    """Each has refusals at hand when another one stops the way."""
+    url = new_database(postgres_url)
+    engines = [open_database(url) for _ in range(3)]
+    offices = [PostOffice(one, tmp_path / str(place)) for place, one in enumerate(engines)]
+    settle(offices[0], "example.org", people=150)
+    sink.on("RCPT", NOBODY)
+    postmen = [one.postman(sink.port, connections=24) for one in offices]
+    threads = [threading.Thread(target=one.deliver) for one in postmen]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert offices[0].states().keys() <= {State.DEFERRED, State.PLANNED}
+    assert charged(offices[0]) == []
+    with reading(engines[0]) as connection:
+        verdicts = set(connection.execute(select(schema.bounce.c.verdict)).scalars())
+    assert verdicts <= {"withdrawn"}
+    for one in engines:
+        one.dispose()
+
+
+def test_all_dead_addresses_are_judged_in_one_pass(
+    office: PostOffice, sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounces, "_AT_ONCE", 3)  # in one transaction
+    settle(office, "example.org")
+    dead = {address_of(number) for number in range(0, 80, 8)}
+    for address in dead:
+        sink.on("RCPT", NOBODY, recipient=address)
+    office.postman(sink.port).deliver()
+    assert suppressed(office) == dead
+
+
+def test_nobody_is_suppressed_by_a_provider_that_refuses_all_it_gets(
+    office: PostOffice, sink: Sink
+) -> None:
+    """Nine are too few to stop it, though the relay is well; the tenth shows what they were."""
+    office.move_in(60)
+    sink.on("RCPT", NOBODY)
+    for number in range(20, 60):
+        sink.on("RCPT", recipient=address_of(number))
+    bad, rest = office.people[:9], office.people[20:]
+    plan_at(office, "bad.example", *bad)
+    plan_at(office, "good.example", *rest)
+    office.postman(sink.port).deliver()
+    office.now += MINUTE
+    office.postman(sink.port).deliver()
+    assert office.states() == {State.SENT: 40, State.FAILED: 9}
+    assert suppressed(office) == set()
+    plan_at(office, "bad.example", *office.people[9:12])
+    office.postman(sink.port).deliver()
+    assert stopped(office) == {"bad.example"}
+    office.now += 4 * DAY
+    plan_at(office, "good.example", *rest)
+    office.postman(sink.port).deliver()
+    assert suppressed(office) == set()
+
+
+def test_a_few_dead_ones_are_all_that_a_provider_has(office: PostOffice, sink: Sink) -> None:
+    office.move_in(40)
+    dead, rest = office.people[:3], office.people[3:]
+    for number in range(3):
+        sink.on("RCPT", NOBODY, recipient=address_of(number))
+    plan_at(office, "gone.example", *dead)
+    plan_at(office, "good.example", *rest)
+    office.postman(sink.port).deliver()
+    assert suppressed(office) == set()
+    office.now += 4 * DAY
+    plan_at(office, "good.example", *rest)
+    office.postman(sink.port).deliver()
+    assert suppressed(office) == {address_of(number) for number in range(3)}
+
+
+def plan_at(office: PostOffice, provider: str, *people: int) -> None:
+    """A digest that is due now for each, at that provider."""
+    table = schema.delivery
+    office.plan(*people, due=office.now)
+    with writing(office.engine) as connection:
+        connection.execute(
+            update(table).where(table.c.subscriber_id.in_(people)).values(provider=provider)
+        )
+
+
+@pytest.mark.parametrize("step", ["MAIL", "DATA", "."])
+def test_an_address_is_bad_only_by_the_word_on_the_address(
+    office: PostOffice, sink: Sink, step: Any
+) -> None:
+    settle(office, "example.org", people=60)
+    sink.on(step, NOBODY, times=3)
+    for _ in range(2):
+        office.postman(sink.port).deliver()
+        office.now += DAY
+        office.plan(due=office.now)
+    assert len(sink.mails) > 50
+    assert suppressed(office) == set()
+
+
+def test_a_failed_digest_does_not_come_back_beside_a_later_one(
+    office: PostOffice, sink: Sink
+) -> None:
+    """By then planning may have given its papers to another (invariant 5)."""
+    settle(office, "example.org", people=20)
+    others = office.people[1:]
+    table = schema.delivery
+    with writing(office.engine) as connection:
+        connection.execute(
+            update(table)
+            .where(table.c.subscriber_id.in_(others))
+            .values(next_attempt_at=NOW + timedelta(hours=18))
+        )
+    sink.on("RCPT", BLOCKED)
+    postman = office.postman(sink.port)
+    postman.deliver()
+    assert office.rows()[0]["state"] == State.FAILED
+    office.now = NOW + timedelta(hours=18)
+    plan_at(office, "example.org", office.people[0])
+    postman.deliver()
+    assert stopped(office) == {"example.org"}
+    first, *_, last = [row for row in office.rows() if row["subscriber_id"] == office.people[0]]
+    assert first["state"] == State.FAILED
+    assert last["state"] in (State.DEFERRED, State.PLANNED)
+
+
+def test_who_takes_only_what_it_has_seen_before_gets_going(office: PostOffice, sink: Sink) -> None:
+    """Greylisting: a try with somebody new each time would never succeed."""
+    settle(office, "example.org", people=20)
+    for number in range(20):
+        sink.on("RCPT", "450 4.7.1 Greylisted", recipient=address_of(number), times=1)
+    for _ in range(30):
+        office.postman(sink.port).deliver()
+        forget_rates(office)
+        office.now += 20 * MINUTE
+    assert office.states() == {State.SENT: 20}
+
+
+def test_the_books_lay_down_the_right_to_try(office: PostOffice, sink: Sink) -> None:
+    open_breaker(office, sink)
+    office.now += MINUTE
+    mine = books(office, sink)
+    [order] = mine.claim(f"{sink.host}:{sink.port}", 10, {}, mine.enter()).orders
+    assert order.alone
+    mine.leave({}, "")
+    office.postman(sink.port).deliver()
+    assert len(sink.mails) == 20

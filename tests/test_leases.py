@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import sqlite3
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine, text, update
+from sqlalchemy.exc import OperationalError
 
 from digest import schema
 from digest.errors import LeaseLost
@@ -18,7 +23,8 @@ from digest.pipeline.bookkeeping import LocalBooks
 from digest.pipeline.books import Claimed, Drawn, Relay, Standing
 from digest.pipeline.delivering import Postman
 from digest.rendering import Assembler
-from digest.storage.database import open_database, writing
+from digest.storage import house
+from digest.storage.database import clock, open_database, writing
 from tests.databases import new_database
 from tests.post_office import DAY, NOW, POLICY, PostOffice, address_of
 from tests.sink import Sink
@@ -218,15 +224,7 @@ def counting(office: PostOffice, *relays: Relay) -> tuple[Counter[str], Postman]
         office.engine, relays, POLICY, clock=lambda: office.now, locks=office.folder / "locks"
     )
     books.asked = Counter()
-    postman = Postman(
-        office.engine,
-        books,
-        relays,
-        composer=Assembler(),
-        policy=POLICY,
-        clock=lambda: office.now,
-    )
-    return books.asked, postman
+    return books.asked, _postman(office, books, *relays)
 
 
 def _stopped(office: PostOffice, sink: Sink) -> Relay:
@@ -303,3 +301,143 @@ def test_a_failure_while_rows_are_claimed_loses_no_answer(office: PostOffice) ->
             State.PLANNED: 80 - len(sink.arrived),
         }
     office.check()
+
+
+# ------------------------------------------------------------------ when it cannot be written
+
+
+def test_who_cannot_note_the_mark_goes_on(
+    office: PostOffice,
+    sink: Sink,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A data directory that is full is a matter for the operator, and stops no mail."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("digest.pipeline.lease.BEAT", 0.05)
+    monkeypatch.setattr(house, "remember", full)
+    settle(office, 20)
+    sink.on(".", delay=0.1)
+    relay = office.relay(sink.port)
+    books = LocalBooks(
+        office.engine,
+        [relay],
+        POLICY,
+        clock=lambda: office.now,
+        locks=office.folder / "locks",
+        data_dir=office.folder,
+    )
+    assert _postman(office, books, relay).deliver().states == {State.SENT: 20}
+    assert "mark could not be noted" in caplog.text
+
+
+def test_a_heart_that_cannot_beat_ends_the_pass(
+    office: PostOffice, sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("digest.pipeline.lease.BEAT", 0.05)
+    settle(office, 200)
+    sink.on(".", delay=0.05)
+    _, worker = counting(office, office.relay(sink.port))
+
+    def fail(_: object) -> Standing:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Counting, "beat", fail)
+    with pytest.raises(ZeroDivisionError):
+        worker.deliver()
+    assert len(sink.mails) < 50
+    office.check()
+
+
+def test_whose_heartbeat_is_overdue_leaves_the_relay_alone(
+    office: PostOffice, sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("digest.pipeline.lease.BEAT", 0.05)
+    monkeypatch.setattr("digest.pipeline.lease._FRESH", 0.3)
+    settle(office, 100)
+    sink.on(".", delay=0.02)
+    _, worker = counting(office, office.relay(sink.port, connections=2))
+    beat, since = Counting.beat, time.monotonic()
+
+    def late(books: Counting) -> Standing:
+        if 0.5 < time.monotonic() - since < 3:
+            raise OperationalError("", {}, Exception("away"))
+        return beat(books)
+
+    monkeypatch.setattr(Counting, "beat", late)
+    assert worker.deliver().states == {State.SENT: 100}
+    assert sink.connections < 10
+    assert got(sink) == {address_of(number): 1 for number in range(100)}
+
+
+def test_a_newcomer_waits_until_room_was_made(shared: PostOffice, sink: Sink) -> None:
+    relay = shared.relay(sink.port, connections=4)
+
+    def books() -> LocalBooks:
+        return LocalBooks(shared.engine, [relay], POLICY, clock=lambda: shared.now)
+
+    old, new = books(), books()
+    assert old.enter().share(4) == 4
+    assert new.enter().share(4) == 0
+    assert new.beat().share(4) == 0
+    assert old.beat().share(4) == 2
+    assert new.beat().share(4) == 2
+    with writing(shared.engine) as connection:  # the old one has died, which nobody knows yet
+        before = clock(connection) - timedelta(seconds=5)
+        connection.execute(update(schema.worker).values(heartbeat_at=before))
+    assert books().enter().share(4) == 1
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_lock_that_is_held_for_long_costs_no_answer(
+    office: PostOffice, sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settle(office, 12)
+    sink.on(".", delay=0.2)
+    exchange = LocalBooks.exchange
+    left = 4
+
+    def locked(books: LocalBooks, results: Any, *given: Any) -> Any:
+        nonlocal left
+        if results and left:
+            left -= 1
+            raise OperationalError("", {}, sqlite3.OperationalError("database is locked"))
+        return exchange(books, results, *given)
+
+    monkeypatch.setattr(LocalBooks, "exchange", locked)
+    assert office.postman(sink.port, connections=12).deliver().states == {State.SENT: 12}
+
+
+def test_one_answer_that_cannot_be_stored_costs_no_other(
+    office: PostOffice, sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settle(office, 12)
+    sink.on(".", delay=0.3)
+    exchange = LocalBooks.exchange
+    first = min(row["id"] for row in office.rows())
+
+    def refusing(books: LocalBooks, results: Any, *given: Any) -> Any:
+        if any(one.delivery_id == first for one in results):
+            raise ZeroDivisionError
+        return exchange(books, results, *given)
+
+    monkeypatch.setattr(LocalBooks, "exchange", refusing)
+    with pytest.raises(ZeroDivisionError):
+        office.postman(sink.port, connections=12).deliver()
+    states = office.states()
+    assert states.pop(State.UNKNOWN) == 1
+    assert states[State.SENT] == len(sink.mails) - 1
+
+
+def _postman(office: PostOffice, books: LocalBooks, *relays: Relay) -> Postman:
+    return Postman(
+        office.engine,
+        books,
+        relays,
+        composer=Assembler(),
+        policy=POLICY,
+        clock=lambda: office.now,
+    )

@@ -668,3 +668,43 @@ def test_reasons_and_failures_are_told_with_the_servers_words(office: PostOffice
         "seconds": 0.5,
         "route_id": first.route_id,
     }
+
+
+@pytest.mark.parametrize("reason", [ledger.RESEND, ledger.POISON])
+def test_a_late_yes_is_believed_though_the_row_was_moved_on(
+    office: PostOffice, reason: str
+) -> None:
+    held = bring(office, State.UNKNOWN)
+    state = State.DEFERRED if reason == ledger.RESEND else State.FAILED
+    table = schema.delivery
+    ended_at = None if reason == ledger.RESEND else NOW
+    with writing(office.engine) as connection:
+        connection.execute(
+            update(table)
+            .where(table.c.id == held.delivery_id)
+            .values(state=state, reason=reason, ended_at=ended_at)
+        )
+    assert not finish(office, held, held.result(State.UNKNOWN))
+    assert finish(office, held, held.result(State.SENT))
+    assert [(row["state"], row["attempts"]) for row in office.rows()] == [(State.SENT, 1)]
+    office.check()
+
+
+def test_a_bar_that_is_gone_in_that_moment_leaves_the_row_waiting(
+    office: PostOffice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the statement that moves and the one that asks why not; others may write then."""
+    office.plan(*office.people[:2])
+    worker = work(office)
+    held = claim(office, worker)
+    office.change(office.people[0], paused_until=NOW + timedelta(days=1))
+    standing = ledger._standing
+
+    def unpaused(connection: Connection, *given: Any) -> set[int]:
+        connection.execute(update(schema.subscriber).values(paused_until=None))
+        return standing(connection, *given)
+
+    monkeypatch.setattr(ledger, "_standing", unpaused)
+    assert len(begin(office, *held)) == 1
+    assert office.states() == {State.PLANNED: 1, State.SENDING: 1}
+    office.check()

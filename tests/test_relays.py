@@ -5,23 +5,24 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, select, update
+from sqlalchemy import Engine, insert, select, update
 
 from digest import schema
 from digest.models import Limits, State
 from digest.pipeline import ways
 from digest.pipeline.bookkeeping import LocalBooks
-from digest.pipeline.books import Relay
+from digest.pipeline.books import Drawn, Exchanged, Relay
 from digest.pipeline.delivering import Postman
 from digest.pipeline.sending import Delivered
 from digest.rendering import Assembler
+from digest.storage import routes
 from digest.storage.database import clock, open_database, reading, writing
 from tests.databases import new_database
 from tests.post_office import POLICY, PostOffice, address_of
@@ -45,8 +46,8 @@ def other() -> Iterator[Sink]:
         yield server
 
 
-def postman(office: PostOffice, *relays: Relay) -> Postman:
-    books = LocalBooks(
+def postman(office: PostOffice, *relays: Relay, keeping: type[LocalBooks] = LocalBooks) -> Postman:
+    books = keeping(
         office.engine,
         relays,
         POLICY,
@@ -340,3 +341,202 @@ def test_a_cap_that_is_reached_ends_the_pass_though_account_mail_waits(
     postman(office, office.relay(sink.port, limits={"daily": 1})).deliver()
     assert office.states() == {State.SENT: 1, State.PLANNED: 1}
     office.check()
+
+
+# ------------------------------------------------------------------ troubles
+
+
+class Slow(LocalBooks):
+    """Books on a slow disk: each commit takes a while."""
+
+    seconds = 0.12
+
+    def draw(self, wanted: Mapping[int, int], ahead: float) -> dict[int, Drawn]:
+        time.sleep(self.seconds)
+        return super().draw(wanted, ahead)
+
+    def exchange(self, *given: Any) -> Exchanged:
+        time.sleep(self.seconds)
+        return super().exchange(*given)
+
+
+def test_a_slow_disk_stops_no_limited_relay(office: PostOffice, clocked: Clocked) -> None:
+    settle(office, a=30)
+    relay = office.relay(clocked.port, connections=4, limits={"rate": 10.0, "daily": 100})
+    worker = postman(office, relay, keeping=Slow)
+    assert worker.deliver(seconds=30).states == {State.SENT: 30}
+    assert 6 < clocked.densest(2) <= 20
+    assert clocked.connections < 10
+    assert len(office.attempts()) == 30
+    table = schema.route
+    with reading(office.engine) as connection:
+        assert set(connection.execute(select(table.c.drawn_today)).scalars()) == {0, 30}
+
+
+def test_a_throttled_provider_leaves_the_connections_to_others(
+    office: PostOffice, clocked: Clocked
+) -> None:
+    """Its rows get a connection when they may leave, and not before."""
+    people = settle(office, throttled=200, free=400)
+    relay = office.relay(clocked.port, connections=2, providers={"throttled": Limits(rate=4.0)})
+    clocked.on(".", delay=0.005)
+    slow = set(people["throttled"])
+    worker = postman(office, relay)
+    thread = threading.Thread(target=worker.deliver)
+    thread.start()
+    wait_until(lambda: len(set(got(clocked)) - slow) == 400, seconds=60)
+    worker.stop()
+    thread.join()
+    assert clocked.times[-1] - clocked.times[0] < 30  # a free row for a throttled one: 100 s
+
+
+def test_a_wide_limit_costs_no_speed(office: PostOffice, sink: Sink) -> None:
+    """A draw is for many messages, not for one."""
+    settle(office, a=300)
+    asked: Counter[str] = Counter()
+
+    class Counting(LocalBooks):
+        def draw(self, wanted: Mapping[int, int], ahead: float) -> dict[int, Drawn]:
+            asked["draw"] += 1
+            return super().draw(wanted, ahead)
+
+    relay = office.relay(sink.port, connections=4, limits={"rate": 5000.0, "daily": 1_000_000})
+    assert postman(office, relay, keeping=Counting).deliver().states == {State.SENT: 300}
+    assert asked["draw"] < 150
+
+
+@pytest.mark.parametrize("why", ["daily", "breaker"])
+def test_the_second_takes_over_what_the_first_may_not_take(
+    office: PostOffice, sink: Sink, other: Sink, why: str
+) -> None:
+    settle(office, a=15, b=15)
+    limits = {"daily": 10} if why == "daily" else {}
+    first = office.relay(sink.port, limits=limits, connections=2)
+    second = office.relay(other.port, priority=1, connections=2)
+    if why == "breaker":
+        sink.on("RCPT", "550 5.7.1 Blocked")
+    worker = postman(office, first, second)
+    for _ in range(3):
+        worker.deliver()
+    assert office.states() == {State.SENT: 30}
+    assert len(sink.mails) == (10 if why == "daily" else 0)
+    assert set((got(sink) + got(other)).values()) == {1}
+
+
+def test_who_is_in_trouble_is_tried_by_one_while_the_others_go_on(
+    office: PostOffice, sink: Sink, other: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ways, "BACK_OFF", (0.05, 0.05))
+    settle(office, a=100)
+    sink.on("CONNECT", "421 4.3.2 Down", close=True, times=4)
+    sink.on("MAIL", delay=3, times=1)  # it hangs when it is tried again
+    other.on(".", delay=0.05)
+    first = office.relay(sink.port, connections=4)
+    second = office.relay(other.port, priority=1, connections=4)
+    thread = threading.Thread(target=postman(office, first, second).deliver)
+    thread.start()
+    wait_until(lambda: any(line.startswith("MAIL") for line in sink.commands))
+    before = len(other.mails)
+    wait_until(lambda: len(sink.mails) > 0)
+    assert len(other.mails) - before > 20
+    thread.join()
+    assert got(sink) + got(other) == {address_of(number): 1 for number in range(100)}
+
+
+def test_a_provider_without_a_limit_has_its_rate_halved(office: PostOffice, sink: Sink) -> None:
+    settle(office, a=1)
+    office.postman(sink.port).deliver()
+    table = schema.route
+    with writing(office.engine) as connection:
+        [route] = connection.execute(select(table.c.id).where(table.c.provider == "a")).scalars()
+        connection.execute(
+            insert(schema.attempt),
+            [
+                {
+                    "delivery_id": 1000 + number,
+                    "claim": 1,
+                    "route_id": route,
+                    "started_at": office.now + timedelta(milliseconds=number),
+                    "outcome": "sent",
+                    "text": "",
+                }
+                for number in range(3000)  # a thousand a second
+            ],
+        )
+        routes.slow(connection, route, Limits())
+        rate = connection.execute(select(table.c.rate).where(table.c.id == route)).scalar_one()
+    assert rate == pytest.approx(500, rel=0.01)
+
+
+def test_a_clock_that_is_set_back_stops_no_limited_way(office: PostOffice, sink: Sink) -> None:
+    settle(office, a=10)
+    limited = {"rate": 50.0, "daily": 6}
+    table = schema.route
+    postman(office, office.relay(sink.port, limits=limited)).deliver()
+    assert len(sink.mails) == 6
+    with writing(office.engine) as connection:
+        now = clock(connection)
+        connection.execute(
+            update(table)
+            .where(table.c.provider == "")
+            .values(next_at=now + timedelta(hours=1), day=(now + DAY).date())
+        )
+    # The day that had begun has not begun anew.
+    postman(office, office.relay(sink.port, limits=limited)).deliver()
+    assert len(sink.mails) == 6
+    postman(office, office.relay(sink.port, limits={"rate": 50.0})).deliver()
+    assert len(sink.mails) == 10
+
+
+def test_connections_that_were_not_allowed_are_tried_again(
+    office: PostOffice, clocked: Clocked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ways, "_GRUDGE", 0.5)
+    settle(office, a=300)
+    clocked.on(".", delay=0.02)
+    clocked.on("CONNECT", "421 4.7.0 Too many", close=True, times=3)
+    clocked.on("CONNECT", times=1)
+    postman(office, office.relay(clocked.port, connections=4)).deliver()
+    assert len(clocked.mails) == 300
+    assert clocked.most == 4
+
+
+# ------------------------------------------------------------------ the end of a pass
+
+
+def test_one_late_answer_does_not_hold_up_who_has_time(office: PostOffice, sink: Sink) -> None:
+    settle(office, a=600)
+    sink.on(".", delay=0.01)
+    sink.on(".", delay=5, recipient=address_of(0))
+    delivered = postman(office, office.relay(sink.port, connections=3)).deliver(seconds=0.5)
+    assert delivered.stopped
+    assert delivered.states[State.SENT] > 200  # what half a second brings, several times over
+    office.check()
+
+
+def test_what_has_not_begun_is_not_waited_for(office: PostOffice, sink: Sink) -> None:
+    settle(office, a=20)
+    sink.on("MAIL", delay=30)
+    worker = postman(office, office.relay(sink.port, connections=3))
+    thread = threading.Thread(target=worker.deliver)
+    started = time.monotonic()
+    thread.start()
+    wait_until(lambda: any(line.startswith("MAIL") for line in sink.commands))
+    worker.stop()
+    thread.join()
+    assert time.monotonic() - started < 20
+    assert office.states() == {State.PLANNED: 20}
+    office.check()
+
+
+def test_claims_are_for_others_at_once_when_it_is_to_end(office: PostOffice, sink: Sink) -> None:
+    settle(office, a=20)
+    sink.on(".", delay=3)
+    worker = postman(office, office.relay(sink.port, connections=2))
+    thread = threading.Thread(target=worker.deliver)
+    thread.start()
+    wait_until(lambda: len(sink.arrived) > 0)
+    worker.stop()
+    wait_until(lambda: office.states().keys() <= {State.PLANNED, State.SENDING}, seconds=2.5)
+    thread.join()
+    assert office.states().keys() == {State.PLANNED, State.SENT}

@@ -75,6 +75,11 @@ class Connection:
         """Whether the server was reached and has not gone since, as far as is known."""
         return self._wire is not None and not self._wire.lost
 
+    @property
+    def chains(self) -> bool:
+        """Whether the envelope of the next message may travel with a content."""
+        return self._pipelines and self._carried < self._server.messages
+
     async def open(self) -> None:
         """Connect, secure and log in, unless that is done; DeliveryError(host=True)."""
         if self.is_open and self._is_between and self._carried < self._server.messages:
@@ -182,7 +187,7 @@ class Connection:
 
     def _chain(self, following: Message | None) -> Sequence[bytes]:
         """The commands that may travel with a content; none where `offer` has more to do or say."""
-        if following is None or not self._pipelines or self._carried >= self._server.messages:
+        if following is None or not self.chains:
             return ()
         try:
             return envelope(following, self._extensions)

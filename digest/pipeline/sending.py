@@ -49,7 +49,7 @@ _IDLE = 0.25  # seconds between two looks for rows, account mail first, while ot
 _DRY = 0.1  # seconds until the next look, where there was nothing to claim
 _LOOK = 0.1  # seconds between two looks at what a signal said
 _STALE = 2.0  # seconds after the last check in which a content may still leave
-_STRAGGLES = 2.0  # seconds after which an answer is one that others need not wait for
+_STRAGGLES = 4  # times as long as usual an answer takes that others need not wait for
 
 
 class Composer(Protocol):
@@ -106,6 +106,8 @@ class Pass:
         self._tasks: set[asyncio.Task[None]] = set()
         self._under_way: set[asyncio.Task[None]] = set()  # with an attempt that has begun
         self._flights: dict[Connection, float] = {}  # when a content left that has no answer yet
+        self._usual = 0.05  # seconds that an answer takes
+        self._following: set[int] = set()  # deliveries whose envelope went with a content
 
     async def run(self) -> Delivered:
         """Send what is due; LeaseLost when others took this worker for dead."""
@@ -120,7 +122,7 @@ class Pass:
             self._books,
             standing,
             beaten=partial(loop.call_soon_threadsafe, self._beaten),
-            failed=partial(loop.call_soon_threadsafe, self._fail),
+            failed=lambda error: loop.call_soon_threadsafe(self._fail, error),
         )
         self._lease.start()
         commits = loop.create_task(self._clerk.run())
@@ -206,6 +208,7 @@ class Pass:
         for queue in self._queues:
             self._put_back(queue)
             queue.ring()
+        self._clerk.give_back(*self._following)
         for task in self._tasks - self._under_way:
             task.cancel()
 
@@ -239,7 +242,7 @@ class Pass:
         return (
             self._until is not None
             and now >= self._until
-            and all(now - since < _STRAGGLES for since in self._flights.values())
+            and all(now - since < _STRAGGLES * self._usual for since in self._flights.values())
         )
 
     def _beaten(self) -> None:
@@ -534,20 +537,23 @@ class Pass:
                 line.withdraw()
                 return None, False
             # Who tries a way that was stopped goes alone.
-            alone = job.order.alone or self._is_spare(queue)
+            alone = job.order.alone or self._is_spare(queue) or not line.chains
             following = None if alone else self._take(queue, urgent=urgent)
-            chained = None if following is None or queue.is_full(carried, following) else following
-            await self._hand_over(queue, line, job, chained.message if chained else None)
+            if following is not None and queue.is_full(carried, following):
+                queue.put_back(following)
+                following = None
+            if following is not None:
+                self._following.add(following.delivery_id)
+            await self._hand_over(queue, line, job, following.message if following else None)
         finally:
             self._flights.pop(line, None)
             self._under_way.discard(task)
         if following is None:
             return None, False
+        self._following.discard(following.delivery_id)
         if not line.is_open:  # its envelope is lost with the connection
             queue.put_back(following)
             return None, False
-        if chained is None:
-            return following, False
         if await self._offered(queue, following, line.offered):
             return following, True
         queue.land(following)
@@ -597,6 +603,7 @@ class Pass:
             queue.way.works()
             seconds = uptime() - started
             queue.taken.append(seconds)
+            self._usual = 0.9 * self._usual + 0.1 * seconds
             self._clerk.report(accepted(receipt, job.order, seconds=seconds, now=self._clock()))
 
     def _refused(self, queue: Queue, job: Job, error: DeliveryError, *, seconds: float) -> None:
