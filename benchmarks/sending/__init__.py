@@ -2,7 +2,7 @@
 
 They take turns. Every mail has about 57 kB and, but for the limit's, its own content. What stands
 in the ledger was planned before; claiming, reading, assembling, the last check, attempts and
-results are measured. A ratio counts only where the mail server was not what all waited for.
+results are measured. A ratio counts only where the mail server does not blur it (see `ratio`).
 """
 
 from __future__ import annotations
