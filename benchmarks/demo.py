@@ -32,7 +32,14 @@ def run(*, rounds: int = 5, demos: int = 3, full: bool = False) -> list[Row]:
     """`full` also installs from nothing, which needs a package registry."""
     python, digest = sys.executable, str(Path(sys.executable).parent / "digest")
     if not Path(digest).is_file() or shutil.which("make") is None:
-        return [Row(what="make or digest", note="is missing; run: make setup")]
+        return [
+            Row(
+                what="make or digest",
+                skipped=True,
+                required=True,
+                note="is missing; run: make setup",
+            )
+        ]
     commands = {
         "python -c pass": [python, "-c", "pass"],
         "python -c 'import typer'": [python, "-c", "import typer"],

@@ -32,6 +32,9 @@ class Row:
     what: str
     figures: Mapping[str, str] = field(default_factory=dict)
     missed: bool = False  # a figure is beyond its bar
+    judged: bool = True  # False: nobody can say whether a bar was kept
+    skipped: bool = False  # nothing was measured
+    required: bool = False  # CHECK=1 does without none of these
     note: str = ""  # after the figures, or instead of them
 
 
@@ -114,4 +117,5 @@ def show(title: str, rows: Iterable[Row]) -> None:
 
 
 def _end(row: Row) -> str:
-    return f"MISSED {row.note}" if row.missed else row.note
+    marks = {"MISSED": row.missed, "NOT JUDGED": not row.judged, "SKIPPED": row.skipped}
+    return " ".join([*(mark for mark, holds in marks.items() if holds), row.note])

@@ -19,6 +19,7 @@ from sqlalchemy import (
     LargeBinary,
     String,
     Table,
+    case,
     cast,
     func,
     literal,
@@ -38,8 +39,12 @@ from digest.storage.papers import Stored
 PAPERS = 1_000
 TOPICS = 20
 PAGES = "https://papers.example.org/"
+BASE = "https://digest.example.org"
 SHOWN = 15  # papers in a digest on average, each with a card: 57 kB on the wire
 AGE = timedelta(days=30)  # of the readers
+# Three in five readers have an address at one of the large domains, the others are scattered.
+LARGE = 3
+SMALL = 299  # shares no factor with the pattern of the large ones
 _SCATTER = (2654435761, 2246822519, 3266489917, 668265263)  # one for each topic of a reader
 
 _SYLLABLES = ("ba", "cor", "den", "el", "fi", "gra", "hum", "is", "jo", "ket", "lu", "mor", "nis")
@@ -57,7 +62,7 @@ def house(
     folder.mkdir(parents=True, exist_ok=True)
     services = build(
         Settings(
-            base_url="https://digest.example.org",
+            base_url=BASE,
             data_dir=folder,
             database_url=database_url,
             secret_key=("kq3ZxT8mW1rYp5uB7nC9vE2dF4gH6jL0",),
@@ -142,7 +147,7 @@ def _add_readers(connection: Connection, people: int, *, now: datetime) -> None:
     numbers = select(literal(1).label("number")).cte("numbers", recursive=True)
     numbers = numbers.union_all(select(numbers.c.number + 1).where(numbers.c.number < people))
     number: ColumnElement[int] = numbers.c.number
-    address = literal("reader.") + cast(number, String) + literal("@example.org")
+    address = literal("reader.") + cast(number, String) + literal("@") + _domain(number)
     _fill(
         connection,
         schema.subscriber,
@@ -181,6 +186,15 @@ def _add_readers(connection: Connection, people: int, *, now: datetime) -> None:
             subscriber_id=reader,
             topic_id=schema.topic.c.id,
         )
+
+
+def _domain(number: ColumnElement[int]) -> ColumnElement[str]:
+    """Each is a receiving provider of its own, with its own share of every claim."""
+    fifth = number // 5 % 5  # not the last figure, which chooses how many papers there are
+    return case(
+        (fifth < LARGE, literal("large-") + cast(fifth, String)),
+        else_=literal("small-") + cast(number % SMALL, String),
+    ) + literal(".example.org")
 
 
 def _fill(

@@ -19,7 +19,7 @@ from benchmarks.surroundings import ROOT, await_port, free_port
 class Sink:
     """A mail server in a process of its own, on this machine."""
 
-    name: str
+    name: str  # and, where it is not the fastest one, why
     port: int
     pid: int
     orders: IO[str] | None = None
@@ -34,7 +34,9 @@ class Sink:
 
 
 @contextmanager
-def plain_sink(*, delay: float = 0, folder: Path | None = None) -> Iterator[Sink]:
+def plain_sink(
+    *, delay: float = 0, folder: Path | None = None, name: str = "benchmarks/sink.py"
+) -> Iterator[Sink]:
     """Ours: holds answers back for `delay` milliseconds; keeps the mails in `folder`, if given."""
     command = [sys.executable, "-m", "benchmarks.sink", "--delay", str(delay)]
     if folder is not None:
@@ -45,7 +47,7 @@ def plain_sink(*, delay: float = 0, folder: Path | None = None) -> Iterator[Sink
         assert process.stdin is not None
         assert process.stdout is not None
         yield Sink(
-            name="asyncio",
+            name=name,
             port=int(process.stdout.readline()),
             pid=process.pid,
             orders=process.stdin,
@@ -56,15 +58,12 @@ def plain_sink(*, delay: float = 0, folder: Path | None = None) -> Iterator[Sink
 
 @contextmanager
 def fast_sink(folder: Path) -> Iterator[Sink]:
-    """The one in C, compiled into `folder`; ours where it cannot be had."""
-    source = surroundings.SHARED / "tools" / "fastsink.c"
-    compiler = shutil.which("cc")
-    if compiler is None or not source.is_file():
-        with plain_sink() as sink:
+    """The one in C, compiled into `folder`; ours where it cannot be had, and its name says why."""
+    program = folder / "fastsink"
+    if why := _compile(surroundings.SHARED / "tools" / "fastsink.c", program):
+        with plain_sink(name=f"benchmarks/sink.py, for {why}") as sink:
             yield sink
         return
-    program = folder / "fastsink"
-    subprocess.run([compiler, "-O2", "-w", "-o", program, source], check=True)
     port = free_port()
     with subprocess.Popen([program, str(port)]) as process:
         try:
@@ -72,3 +71,18 @@ def fast_sink(folder: Path) -> Iterator[Sink]:
             yield Sink(name="fastsink", port=port, pid=process.pid)
         finally:
             process.terminate()
+
+
+def _compile(source: Path, program: Path) -> str:
+    """Make the program; "", or why it is not there."""
+    compiler = shutil.which("cc")
+    if not source.is_file():
+        return f"{source} is not there"
+    if compiler is None:
+        return "there is no C compiler"
+    command = [compiler, "-O2", "-w", "-o", str(program), str(source)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode:
+        said = (done.stderr.strip() or "it does not say why").splitlines()[0]
+        return f"{compiler} cannot build {source.name}: {said}"
+    return ""

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import os
+import re
 import smtplib
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
+from sqlalchemy import select
 
 from benchmarks import __main__ as bench
 from benchmarks import (
     collect,
+    databases,
     dedupe,
     demo,
     planning,
@@ -30,10 +34,15 @@ from benchmarks import (
 )
 from benchmarks.measuring import Row, Took, clock, interleave, show, timed
 from benchmarks.processes import apart
-from benchmarks.sending import checking, latency, million, usual, wire
+from benchmarks.sending import checking, engine, latency, million, usual, wire
+from benchmarks.sending.ratio import compare
 from benchmarks.sending.trial import Trial, attempt
 from benchmarks.sinks import fast_sink, plain_sink
+from digest import schema
 from digest.cli import bench as command
+from digest.models import Site
+from digest.rendering.card import View
+from digest.storage.database import reading
 
 QUICK: dict[str, Callable[[], list[Row]]] = {
     "demo": partial(demo.run, rounds=1, demos=1),
@@ -51,13 +60,19 @@ QUICK: dict[str, Callable[[], list[Row]]] = {
 }
 
 
+@cache
+def _rows(name: str) -> list[Row]:
+    """What it prints on tiny sizes."""
+    return QUICK[name]()
+
+
 def test_all_are_tried() -> None:
     assert QUICK.keys() == bench.BENCHMARKS.keys() | bench.ALONE.keys()
 
 
 @pytest.mark.parametrize("name", QUICK)
 def test_it_runs_and_prints_its_rows(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = QUICK[name]()
+    rows = _rows(name)
     assert rows
     show(name, rows)
     printed = capsys.readouterr().out.splitlines()
@@ -79,26 +94,154 @@ def test_without_the_recorded_data(name: str, monkeypatch: pytest.MonkeyPatch) -
 def test_on_postgresql(monkeypatch: pytest.MonkeyPatch) -> None:
     """Alone, without the recorded day and the mail server in C."""
     monkeypatch.setattr(surroundings, "SHARED", surroundings.ROOT / "nowhere")
+    monkeypatch.delenv("POSTFIX_DIR", raising=False)
+    monkeypatch.setattr(wire, "smtp_source", lambda: None)
     only: dict[str, Any] = {"rounds": 1, "kinds": ["PostgreSQL"]}
-    rows = [
-        *collect.run(**only),
-        *planning.run(people=4, few=2, papers=60, **only),
-        *sending.run(people=4, recorded=6, letters=2, papers=60, **only),
-    ]
+    planned = planning.run(people=4, few=2, papers=60, **only)
+    sent = sending.run(people=4, recorded=6, letters=2, papers=60, **only)
+    rows = [*collect.run(**only), *planned, *sent]
     assert sum("PostgreSQL" in row.what for row in rows) == 7
+    assert {"planner's CPU a reader", "bar on it", "PostgreSQL's", "both"} <= {
+        name for name, figure in planned[0].figures.items() if figure
+    }
+    notes = {row.what: row.note for row in sent}
+    assert "benchmarks/sink.py, for" in notes["the mail server"]
+    assert notes[f"{sending.POSTFIX}N"].endswith(f"the limit is {sending.BARE}")
+
+
+def test_the_usual_way_sends_as_much_as_the_engine() -> None:
+    rows = {row.what: row for row in _rows("send")}
+    assert not rows["the usual way's mails"].missed, rows["the usual way's mails"].note
+    ways = [row for what, row in rows.items() if "mails/s" in row.figures]
+    assert len(ways) >= 3
+    sizes = {row.what: float(row.figures["kB a mail"]) for row in ways}
+    assert min(sizes.values()) > 45
+    # Of different readers, who get 13 to 17 papers.
+    assert max(sizes.values()) < 1.3 * min(sizes.values())
+
+
+# Every benchmark that judges PostgreSQL, on tiny sizes.
+ON_POSTGRESQL: dict[str, Callable[[], list[Row]]] = {
+    "collect": partial(collect.run, rounds=1, kinds=["PostgreSQL"]),
+    "plan": partial(planning.run, kinds=["PostgreSQL"]),
+    "send": partial(sending.run, kinds=["PostgreSQL"]),
+    "latency": partial(latency.run, kinds=["PostgreSQL"]),
+    "million": million.run,
+}
+
+
+@pytest.mark.parametrize("name", ON_POSTGRESQL)
+def test_a_database_that_is_not_there_is_required(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(databases, "find_spec", lambda _: None)
+    [row] = [row for row in ON_POSTGRESQL[name]() if row.what == "PostgreSQL"]
+    assert row.skipped
+    assert row.required
+
+
+def test_a_million_needs_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(million, "DISK", 1e24)
+    [row] = million.run(sizes=[2], papers=60)
+    assert row.skipped
+    assert "lacks room" in row.note
+
+
+def test_the_readers_are_spread_over_providers(tmp_path: Path) -> None:
+    with databases.databases(tmp_path, ["SQLite"]) as creates:
+        url = creates["SQLite"]("readers", "")
+        with population.house(tmp_path / "house", url) as services:
+            population.populate(services, people=9_000, papers=60)
+            services.plan_due(100)
+            with reading(services.engine) as connection:
+                addresses = connection.scalars(select(schema.subscriber.c.address)).all()
+                providers = connection.scalars(select(schema.delivery.c.provider)).all()
+    domains = Counter(address.partition("@")[2] for address in addresses)
+    large = [count for domain, count in domains.items() if domain.startswith("large-")]
+    assert [count / len(addresses) for count in large] == [pytest.approx(0.2, abs=0.01)] * 3
+    assert len(domains) == 3 + population.SMALL
+    assert len(set(providers)) > 20
 
 
 def test_a_limit_of_postfix_is_measured_where_it_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # The tests' POSTFIX_DIR, or what the machine has.
     program = wire.smtp_source()
     if program is None:
         pytest.skip("Postfix's smtp-source is not here; POSTFIX_DIR names where it is unpacked")
     with plain_sink() as sink:
         trial = wire.by_postfix(program, sink, sessions=2, mails=5, size=1000)
         assert sink.count() == trial.mails == 5
+
+
+def test_a_wrong_directory_for_postfix_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("POSTFIX_DIR", str(tmp_path))
-    assert wire.smtp_source() is None
+    with pytest.raises(FileNotFoundError, match="POSTFIX_DIR holds no smtp-source"):
+        wire.smtp_source()
+    assert bench.main([]) == 2
+    assert "POSTFIX_DIR holds no smtp-source" in capsys.readouterr().out
+
+
+def _main(
+    monkeypatch: pytest.MonkeyPatch, row: Row, *names: str, check: str = "1", alone: bool = False
+) -> int:
+    """The exit code where the row is all that is found."""
+    monkeypatch.setattr(wire, "smtp_source", lambda: None)
+    monkeypatch.setattr(bench, "BENCHMARKS", {} if alone else {"it": lambda: [row]})
+    monkeypatch.setattr(bench, "ALONE", {"it": lambda: [row]} if alone else {})
+    monkeypatch.setenv("CHECK", check)
+    return bench.main(names)
+
+
+def test_what_was_not_judged_is_told_loudly(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = Row(what="ours : theirs", judged=False, note="0.6")
+    assert _main(monkeypatch, row) == 0
+    printed = capsys.readouterr().out
+    assert "NOT JUDGED 0.6" in printed
+    assert "0 bars missed, 1 bars not judged" in printed
+    assert printed.endswith("NOT JUDGED it: ours : theirs\n")
+
+
+@pytest.mark.parametrize(
+    ("required", "names", "code"),
+    [(True, [], 1), (False, [], 0), (False, ["it"], 1)],
+    ids=["required", "not required", "asked for by name"],
+)
+def test_what_was_skipped_is_a_failure_where_it_was_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    required: bool,
+    names: list[str],
+    code: int,
+) -> None:
+    row = Row(what="a thing", skipped=True, required=required, note="is not here")
+    assert _main(monkeypatch, row, *names, check="") == 0
+    assert "SKIPPED is not here" in capsys.readouterr().out
+    assert _main(monkeypatch, row, *names) == code
+    assert ("NOT MEASURED it: a thing" in capsys.readouterr().out) is bool(code)
+
+
+@pytest.mark.parametrize(
+    ("check", "alone", "code"),
+    [("1", False, 1), ("", False, 0), ("1", True, 0)],
+    ids=["as a whole", "unchecked", "what runs alone takes its time"],
+)
+def test_all_of_them_may_not_take_long(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    check: str,
+    alone: bool,
+    code: int,
+) -> None:
+    assert bench.LONGEST == 16 * 60
+    monkeypatch.setattr(bench, "LONGEST", -1)
+    assert _main(monkeypatch, Row(what="work"), "it", check=check, alone=alone) == code
+    assert ("MISSED the whole" in capsys.readouterr().out) is bool(code)
 
 
 @pytest.mark.parametrize(
@@ -114,9 +257,7 @@ def test_the_exit_code(
     code: int,
 ) -> None:
     took = Took(seconds=seconds, cpu=0.5)
-    monkeypatch.setattr(bench, "BENCHMARKS", {"it": lambda: [timed("work", [took], bar=1.0)]})
-    monkeypatch.setenv("CHECK", check)
-    assert bench.main([]) == code
+    assert _main(monkeypatch, timed("work", [took], bar=1.0), check=check) == code
     assert ("MISSED" in capsys.readouterr().out) is (seconds > 1)
     assert bench.main(["another"]) == 2
 
@@ -177,43 +318,106 @@ def _took(rate: float, *, busy: float = 0.5) -> list[Trial]:
 
 
 @pytest.mark.parametrize(
-    ("usual_rate", "limit", "busy", "missed"),
+    ("ours", "theirs", "missed", "judged"),
     [
-        (50, 10_000, 0.5, [False, False]),
-        (60, 20_000, 0.5, [True, True]),
-        (60, 20_000, 0.95, [False, False]),
-        (50, 13_000, 0.5, [False, False]),
+        (_took(400), _took(1000), False, True),
+        (_took(300), _took(1000), True, True),
+        (_took(300), _took(1000, busy=0.95), True, True),
+        (_took(600), _took(1000, busy=0.95), False, False),
+        (_took(300, busy=0.95), _took(1000), False, False),
+        (_took(600, busy=0.95), _took(1000), False, True),
+        (_took(300, busy=0.95), _took(1000, busy=0.95), False, False),
     ],
-    ids=["kept", "missed", "a saturated mail server judges nobody", "between floor and bar"],
+    ids=[
+        "kept, between floor and bar",
+        "missed",
+        "missed all the more, for theirs would be faster",
+        "theirs would be faster, so who knows",
+        "ours would be faster, so who knows",
+        "kept all the more, for ours would be faster",
+        "both would be faster",
+    ],
 )
-def test_what_a_ratio_is_held_against(
-    usual_rate: float, limit: float, busy: float, missed: list[bool]
+def test_what_a_saturated_mail_server_says(
+    ours: list[Trial], theirs: list[Trial], missed: bool, judged: bool
 ) -> None:
+    row = compare("ours : theirs", ours, theirs, bar=0.5, floor=0.35)
+    assert (row.missed, row.judged) == (missed, judged)
+    assert f"mail server {ours[0].busy:.0%} and {theirs[0].busy:.0%} busy" in row.note
+    assert ("bottleneck" in row.note) is not judged
+
+
+@pytest.mark.parametrize(
+    ("usual_rate", "limit", "missed"),
+    [(50, 10_000, [False, False]), (60, 20_000, [True, True]), (50, 13_000, [False, False])],
+    ids=["kept", "missed", "between floor and bar"],
+)
+def test_what_a_ratio_is_held_against(usual_rate: float, limit: float, missed: list[bool]) -> None:
     took = {
         sending.USUAL: _took(usual_rate),
-        "SQLite": _took(5000, busy=busy),
+        "SQLite": _took(5000),
         sending.BARE: _took(90_000),
         f"{sending.POSTFIX}1": _took(limit / 2),
         f"{sending.POSTFIX}8": _took(limit),
     }
     rows = sending.ratios("SQLite", took)
     assert [row.missed for row in rows] == missed
-    assert [("not judged" in row.note) for row in rows] == [busy > 0.9] * 2
     assert rows[1].what == f"SQLite : {sending.POSTFIX}8"
     without = {name: trials for name, trials in took.items() if sending.POSTFIX not in name}
     assert sending.ratios("SQLite", without)[1].what == f"SQLite : {sending.BARE}"
 
 
+def test_beside_a_saturated_limit_stands_the_fastest_that_is_not() -> None:
+    took = {
+        sending.USUAL: _took(40),
+        "SQLite": _took(5000),
+        f"{sending.POSTFIX}1": _took(5_000),
+        f"{sending.POSTFIX}8": _took(8_000),
+        f"{sending.POSTFIX}16": _took(9_000, busy=0.97),
+        f"{sending.POSTFIX}32": _took(10_000, busy=0.99),
+    }
+    rows = sending.ratios("SQLite", took)
+    assert [row.what for row in rows[1:]] == [
+        f"SQLite : {sending.POSTFIX}32",
+        f"SQLite : {sending.POSTFIX}8",
+    ]
+    assert [row.judged for row in rows] == [True, False, True]
+    assert rows[2].note == "0.625, without a bar, mail server 50% busy"
+
+
+def test_the_ratio_of_far_to_near_tells_how_busy_both_mail_servers_were() -> None:
+    rows = _rows("latency")
+    assert all(row.figures["sink busy"] for row in rows[:2])
+    assert re.search(r"mail server \d+% and \d+% busy", rows[2].note)
+
+
 # ------------------------------------------------------------------ mail servers
+
+
+SITE = Site(
+    name="Paper Digest",
+    base_url=population.BASE,
+    list_id="digest.example.org",
+    sender_address="digest@example.org",
+)
 
 
 @pytest.fixture
 def letters() -> list[usual.Letter]:
-    paper = {"title": [("A", False)], "summary": [("long " * 20_000, True)], "links": []}
-    names = ("ada", "ben", "ben")
+    paper = View(
+        title=[("A", False)],
+        url="",
+        byline="",
+        summary=[("long " * 20_000, True)],
+        votes="",
+        unit="",
+        tag="",
+        links=[],
+        why="",
+    )
     return [
-        usual.Letter(name=name, address=f"{name}@example.org", papers=[paper])  # type: ignore[list-item]
-        for name in names
+        usual.Letter(words=_words(name, f"{name}@example.org"), papers=[paper])
+        for name in ("ada", "ben", "ben")
     ]
 
 
@@ -221,11 +425,12 @@ def test_the_sink_keeps_each_mail_with_its_recipient(
     tmp_path: Path, letters: list[usual.Letter]
 ) -> None:
     with plain_sink(folder=tmp_path) as sink:
-        trial = attempt(sink, usual.prepare, sink.port, letters)
-        assert trial.mails == sink.count() == 3
+        trial = attempt(sink, usual.prepare, sink.port, SITE, letters)
+        assert trial.mails == 3
+        assert sink.count() == 3 + 1  # the first one warms up
     kept = [path.read_bytes().partition(b"\n") for path in tmp_path.iterdir()]
     assert sorted(recipient for recipient, _, _ in kept) == [
-        *(b"ada@example.org", b"ben@example.org", b"ben@example.org")
+        *(b"ada@example.org", b"ada@example.org", b"ben@example.org", b"ben@example.org")
     ]
     assert all(len(content) > 100_000 for _, _, content in kept)
 
@@ -246,7 +451,34 @@ def test_the_sink_holds_answers_back() -> None:
 
 def test_the_fast_sink_takes_mail(tmp_path: Path, letters: list[usual.Letter]) -> None:
     with fast_sink(tmp_path) as sink:
-        assert attempt(sink, usual.prepare, sink.port, letters).mails == 3
+        assert attempt(sink, usual.prepare, sink.port, SITE, letters).mails == 3
+
+
+def test_the_fast_sink_cannot_be_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / "tools" / "fastsink.c"
+    source.parent.mkdir()
+    source.write_text("this is no C\n")
+    monkeypatch.setattr(surroundings, "SHARED", tmp_path)
+    broken = tmp_path / "cc"
+    broken.write_text("#!/bin/sh\necho 'an error: no C' >&2\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    with fast_sink(tmp_path) as sink:
+        assert sink.name.endswith(f", for {broken} cannot build fastsink.c: an error: no C")
+        assert sink.count() == 0
+
+
+def test_a_timed_run_in_which_somebody_gets_nothing_is_no_run(tmp_path: Path) -> None:
+    with databases.databases(tmp_path, ["SQLite"]) as creates, plain_sink() as sink:
+        url = creates["SQLite"]("few", "")
+        with population.house(tmp_path / "house", url) as services:
+            population.populate(services, people=3, papers=60)
+            services.plan_due()
+        with (
+            engine.prepare(tmp_path / "house", url, sink.port, 4) as deliver,
+            pytest.raises(RuntimeError, match="4 were to get a mail, 3 did"),
+        ):
+            deliver()
 
 
 # ------------------------------------------------------------------ what a recording shows
@@ -255,33 +487,101 @@ def test_the_fast_sink_takes_mail(tmp_path: Path, letters: list[usual.Letter]) -
 PAGES = [f"{population.PAGES}a/{number}" for number in range(3)]
 
 
-def _mail(name: str, address: str, pages: list[str], *, shown: list[str]) -> bytes:
+def _words(name: str, address: str) -> dict[str, str]:
+    """What is frozen for somebody."""
+    return {
+        "name": name,
+        "address": address,
+        "subject": f"A title for {name}",
+        "date": "Fri, 29 May 2026 06:00:00 +0000",
+        "message_id": f"<{name}@example.org>",
+        "preheader": "Another title",
+        "date_line": "Friday",
+        "lead": "Three papers for you.",
+        "why": "You get this every day.",
+        "unsubscribe_url": f"{population.BASE}/u/{name}",
+        "preferences_url": f"{population.BASE}/settings/{name}",
+    }
+
+
+def _mail(
+    *, pages: list[str] = PAGES, shown: list[str] = PAGES, linked: str = "Ada", **headers: str
+) -> bytes:
+    """Ada's, but for what is given; `linked` is whose links the HTML has."""
+    ada, other = _words("Ada", "ada@example.org"), _words(linked, "")
     html = "".join(f'<h2 class="title"><a href="{page}">A title</a></h2>' for page in shown)
+    html += "".join(
+        f'<a href="{url}">A link</a>'
+        for url in (other["preferences_url"], other["unsubscribe_url"], population.BASE)
+    )
     text = "".join(f"    {page}\n    PDF: {page}/pdf\n" for page in pages)
+    text += f"{ada['preferences_url']}\n\n{ada['unsubscribe_url']}\n\n{population.BASE}\n"
+    lines = {
+        "To": '"Ada" <ada@example.org>',
+        "Subject": ada["subject"],
+        "Message_ID": ada["message_id"],
+        "List_Unsubscribe": f"<{ada['unsubscribe_url']}>",
+        "List_Unsubscribe_Post": "List-Unsubscribe=One-Click",
+        **headers,
+    }
+    head = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in lines.items())
     return (
-        f'To: "{name}" <{address}>\r\nContent-Type: multipart/alternative; boundary=b\r\n\r\n'
+        f"{head}Content-Type: multipart/alternative; boundary=b\r\n\r\n"
         f"--b\r\nContent-Type: text/plain\r\n\r\n{text}\r\n"
         f"--b\r\nContent-Type: text/html\r\n\r\n{html}\r\n--b--\r\n"
     ).encode()
 
 
 @pytest.mark.parametrize(
-    ("recipient", "mail", "fault"),
+    ("mail", "fault"),
     [
-        ("ada@example.org", _mail("Ada", "ada@example.org", PAGES, shown=PAGES), ""),
-        ("ada@example.org", _mail("Ben", "ada@example.org", PAGES, shown=PAGES), "another's"),
-        ("ada@example.org", _mail("Ada", "ben@example.org", PAGES, shown=PAGES), "another's"),
-        ("ada@example.org", _mail("Ada", "ada@example.org", PAGES[1:], shown=PAGES), "plain"),
-        ("ada@example.org", _mail("Ada", "ada@example.org", PAGES, shown=PAGES[::-1]), "html"),
-        ("eve@example.org", _mail("Eve", "eve@example.org", PAGES, shown=PAGES), "no subscriber"),
+        (_mail(), ""),
+        (_mail(To='"Ben" <ada@example.org>'), "another's"),
+        (_mail(To='"Ada" <ben@example.org>'), "another's"),
+        (_mail(pages=PAGES[1:]), "other papers than theirs in plain"),
+        (_mail(shown=PAGES[::-1]), "other papers than theirs in html"),
+        (_mail(Subject="A title for Ben"), "Subject"),
+        (_mail(Message_ID="<Ben@example.org>"), "Message-ID"),
+        (_mail(List_Unsubscribe=f"<{population.BASE}/u/Ben>"), "List-Unsubscribe:"),
+        (_mail(List_Unsubscribe_Post="no"), "List-Unsubscribe-Post:"),
+        (_mail(linked="Ben"), "own links in html"),
+        (_mail().replace(b"\n\nhttps://digest.example.org/u/Ada\n", b"\n"), "own links in plain"),
+        (_mail().replace(b"/settings/Ada\n", b"/settings/Ben\n"), "own links in plain"),
     ],
-    ids=["right", "name", "address", "text", "order in HTML", "stranger"],
+    ids=[
+        *("right", "name", "address", "text", "order in HTML", "subject", "Message-ID"),
+        *("List-Unsubscribe", "one click", "HTML links", "no link to leave", "text links"),
+    ],
 )
-def test_a_mail_that_is_not_theirs_is_found(recipient: str, mail: bytes, fault: str) -> None:
-    expected = {"ada@example.org": checking.Expected(name="Ada", pages=PAGES)}
-    found = list(checking.faults(recipient, mail, expected))
+def test_a_mail_that_is_not_theirs_is_found(mail: bytes, fault: str) -> None:
+    ada = checking.Expected(personal=_words("Ada", "ada@example.org"), pages=PAGES)
+    found = list(checking.faults("ada@example.org", mail, {"ada@example.org": ada}))
     assert len(found) == bool(fault)
     assert all(fault in sentence for sentence in found)
+    [stranger] = checking.faults("eve@example.org", mail, {"ada@example.org": ada})
+    assert "no subscriber" in stranger
+
+
+def test_what_was_frozen_is_looked_at_before_mails_are_held_against_it() -> None:
+    def frozen(name: str, **words: str) -> checking.Expected:
+        return checking.Expected(personal={**_words(name, name), **words}, pages=PAGES)
+
+    ada, ben = frozen("ada"), frozen("ben")
+    assert not list(checking.doubts({"ada": ada, "ben": ben}, people=2))
+    assert list(checking.doubts({"ada": ada, "ben": ben}, people=3)) == [
+        "2 of 3 people have a digest"
+    ]
+    [shared] = checking.doubts(
+        {"ada": ada, "ben": frozen("ben", unsubscribe_url=f"{population.BASE}/u/ada")}, people=2
+    )
+    assert "2 people share a unsubscribe_url" in shared
+    [mixed] = checking.doubts({"ada": ada, "eve": ben}, people=2)
+    assert mixed == "eve: was frozen as ben"
+
+
+def test_the_limit_sends_the_mail_whose_size_is_nearest_to_the_average() -> None:
+    assert checking.nearest({"ada": 40, "ben": 61, "eve": 80}) == "ben"
+    assert checking.mean([40, 61, 80]) == 60
 
 
 # ------------------------------------------------------------------ processes

@@ -22,10 +22,15 @@ def prepare(
     folder: Path,
     url: str,
     port: int,
+    people: int,
+    *,
     connections: int = CONNECTIONS,
     seconds: float | None = None,
 ) -> Iterator[Callable[[], Sent]]:
-    """Deliver all that is due, or for so many seconds; `folder` must be new to this database."""
+    """Deliver what is due to `people`, or for so many seconds; `folder` is new to this database.
+
+    The work raises RuntimeError where a mail failed, or one of the people got none in the end.
+    """
     with (
         house(folder, url, port=port, connections=connections) as services,
         services.relays() as relays,
@@ -37,7 +42,10 @@ def prepare(
             states = postman.deliver(seconds).states
             if states.keys() - {State.SENT}:
                 raise RuntimeError(f"All were to be sent: {states}")
-            return Sent(mails=states.get(State.SENT, 0), rows=changes())
+            mails = states.get(State.SENT, 0)
+            if seconds is None and mails != people:
+                raise RuntimeError(f"{people} were to get a mail, {mails} did.")
+            return Sent(mails=mails, rows=changes())
 
         yield deliver
 

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from functools import partial
 from itertools import count
 from pathlib import Path
-from statistics import median
 
-from benchmarks.databases import ABSENT, KINDS, databases, drop, settle
+from benchmarks.databases import KINDS, absent, databases, drop, settle
 from benchmarks.measuring import Row, interleave
 from benchmarks.population import PAPERS, house, populate
 from benchmarks.sending import engine
+from benchmarks.sending.ratio import busy, compare, rate
 from benchmarks.sending.trial import Trial, attempt
 from benchmarks.sinks import plain_sink
 
@@ -50,7 +50,8 @@ def run(
             url = creates[kind](f"round_{number}", "planned")
             place = folder / f"round_{number}"
             try:
-                return attempt(sink, engine.prepare, place, url, sink.port, lines, seconds, url=url)
+                prepare = partial(engine.prepare, connections=lines, seconds=seconds)
+                return attempt(sink, prepare, place, url, sink.port, people, url=url)
             finally:
                 drop(url)
 
@@ -64,29 +65,22 @@ def run(
     rows = []
     for kind in kinds:
         if kind not in creates:
-            rows.append(Row(what=kind, note=ABSENT))
+            rows.append(absent(kind))
             continue
         best = {}
         for delay in (0, DELAY):
             trials = {lines: took[f"{kind} {delay} {lines}"] for lines in connections}
-            rates = {lines: median(one.rate for one in trials[lines]) for lines in connections}
-            fastest = max(rates, key=rates.__getitem__)
-            best[delay] = rates[fastest]
+            rates = {lines: rate(some) for lines, some in trials.items()}
+            best[delay] = trials[max(rates, key=rates.__getitem__)]
             rows.append(
                 Row(
                     what=f"{kind}, answers after {delay:g} ms, mails/s",
                     figures={
-                        **{f"{lines} lines": f"{rate:.0f}" for lines, rate in rates.items()},
-                        "sink": f"{median(one.busy for one in trials[fastest]):.0%}",
+                        **{f"{lines} lines": f"{rates[lines]:.0f}" for lines in connections},
+                        "sink busy": f"{busy(best[delay]):.0%}",
                     },
                 )
             )
-        ratio = best[DELAY] / best[0]
-        rows.append(
-            Row(
-                what=f"{kind}, {DELAY:g} ms : 0 ms",
-                missed=ratio < BAR,
-                note=f"{ratio:.2f}, bar >= {BAR:g}",
-            )
-        )
+        what = f"{kind}, {DELAY:g} ms : 0 ms"
+        rows.append(compare(what, best[DELAY], best[0], bar=BAR, floor=BAR))
     return rows

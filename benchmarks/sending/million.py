@@ -16,7 +16,7 @@ from pathlib import Path
 from sqlalchemy import Engine, exists, func, select
 
 from benchmarks import planning
-from benchmarks.databases import ABSENT, databases, drop, settle
+from benchmarks.databases import absent, databases, drop, settle
 from benchmarks.measuring import Row, clock
 from benchmarks.population import PAPERS, house, populate
 from benchmarks.processes import apart
@@ -75,10 +75,11 @@ def run(*, sizes: Sequence[int] = SIZES, processes: int = 2, papers: int = PAPER
         fast_sink(Path(name)) as sink,
     ):
         if "PostgreSQL" not in creates:
-            return [Row(what="PostgreSQL", note=ABSENT)]
+            return [absent("PostgreSQL")]
         needed = DISK * max(sizes) / 1_000_000
         if shutil.disk_usage(name).free < needed:
-            return [Row(what=name, note=f"lacks room: it takes {needed / 1e9:.0f} GB of disk")]
+            note = f"lacks room: it takes {needed / 1e9:.0f} GB of disk"
+            return [Row(what=name, skipped=True, note=note)]
         found = {}
         for size in sizes:
             url = creates["PostgreSQL"](f"of_{size}", "")
@@ -92,7 +93,11 @@ def run(*, sizes: Sequence[int] = SIZES, processes: int = 2, papers: int = PAPER
             )
             drop(url)
     smallest = found[min(sizes)]
-    return [_row(size, figures, found.get(size // 10), smallest) for size, figures in found.items()]
+    rows = [Row(what="the mail server", note=f"is {sink.name}")]
+    rows += [
+        _row(size, figures, found.get(size // 10), smallest) for size, figures in found.items()
+    ]
+    return rows
 
 
 def _one(

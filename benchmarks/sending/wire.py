@@ -21,11 +21,16 @@ SENDER, RECIPIENT = "digest@example.org", "reader@example.org"
 
 
 def smtp_source() -> Path | None:
-    """Where Postfix's load generator lies; POSTFIX_DIR names a directory it was unpacked in."""
+    """Where Postfix's load generator lies; POSTFIX_DIR names a directory it was unpacked in.
+
+    Raises FileNotFoundError where that directory lacks it: who names one wants it measured.
+    """
     unpacked = os.environ.get("POSTFIX_DIR")
     if unpacked:
         found = Path(unpacked) / "usr" / "sbin" / "smtp-source"
-        return found if found.is_file() else None
+        if not found.is_file():
+            raise FileNotFoundError(f"POSTFIX_DIR holds no smtp-source: {found} is not there")
+        return found
     path = shutil.which("smtp-source", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     return Path(path) if path else None
 
