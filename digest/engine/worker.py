@@ -58,7 +58,6 @@ class Worker:
         for name, work in {
             "collect": services.collect,
             "look_up": services.look_up_domains,
-            "watch": services.watch,
             "clean_up": services.clean_up,
         }.items():
             self._app.task(name=name, queue=JOBS[name])(guarded(name, work, pulse))

@@ -57,11 +57,13 @@ def watch(
     """
     with exclusive(engine, "alerts", locks):
         with reading(engine) as connection:
-            matters = list(_matters(connection, watching, now=now))
+            # A clock that was set back ends nothing: what began stays true until it is mended.
+            seen_at = max([now, *(alert.since for alert in alerts.current(connection))])
+            matters = list(_matters(connection, watching, now=seen_at))
         if restored:
             matters.append(Matter(kind="restored", subject="", text=restored))
         with writing(engine) as connection:
-            changed = alerts.settle(connection, matters, now=now)
+            changed = alerts.settle(connection, matters, now=seen_at)
             if watching.mail:
                 for alert in changed:
                     _mail(connection, alert, watching.mail, site=site, now=now)
@@ -77,10 +79,15 @@ def watch(
 def _matters(connection: Connection, watching: Watch, *, now: datetime) -> Iterator[Matter]:
     minutes = f"{watching.late_after.total_seconds() / 60:.0f} minutes"
     before = now - watching.late_after
-    for slot, number in outcomes.late(connection, due_before=before):
-        text = f"Digests of {slot} that have not left {minutes} after they were due: {number:,}."
-        yield Matter(kind="late", subject=str(slot), text=f"{text} See: digest status")
-    if (number := without_row(connection, start=now - _DAY, end=before)) > 0:
+    for late in outcomes.late(connection, due_before=before):
+        tried = f", {late.tried:,} of them put off by a server" if late.tried else ""
+        text = f"Digests of {late.slot} that have not left {minutes} after they were due:"
+        yield Matter(
+            kind="late",
+            subject=str(late.slot),
+            text=f"{text} {late.number:,}{tried}. See: digest status",
+        )
+    if (number := without_row(connection, start=before - _DAY, end=before)) > 0:
         text = f"Digests that are not planned {minutes} after they were due: {number:,}."
         yield Matter(kind="late", subject="not planned", text=f"{text} See: digest plan")
     for breaker in outcomes.breakers(connection):

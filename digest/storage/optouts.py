@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import islice
 
-from sqlalchemy import Connection, RowMapping, delete, select, update
+from sqlalchemy import Connection, RowMapping, delete, or_, select, update
 
 from digest import schema
 from digest.models import OptOut, State, Status
@@ -17,6 +17,7 @@ from digest.suppression import address_hashes
 
 _BATCH = 500
 _DETAIL = "again, from the journal"
+_LEFT = {Status.UNSUBSCRIBED, Status.COMPLAINED, Status.ERASED}
 
 
 def entry(
@@ -61,6 +62,21 @@ def replay(
     return dict(changed)
 
 
+def unknown(connection: Connection, entries: Iterable[OptOut]) -> list[OptOut]:
+    """Those of the entries that the database does not know: somebody left, and would get mail."""
+    found = []
+    for batch in _batches(entries):
+        people = _people(connection, batch)
+        for one in batch:
+            rows = [row for hash_ in one.hashes for row in people[hash_]]
+            if any(row["confirmed_at"] and row["confirmed_at"] > one.at for row in rows):
+                continue
+            known = {Status.ERASED} if one.kind is Status.ERASED else _LEFT
+            if any(row["status"] not in known for row in rows):
+                found.append(one)
+    return found
+
+
 def _batches(entries: Iterable[OptOut]) -> Iterator[list[OptOut]]:
     remaining = iter(entries)
     while batch := list(islice(remaining, _BATCH)):
@@ -73,7 +89,7 @@ def _people(connection: Connection, batch: Sequence[OptOut]) -> defaultdict[str,
     found = defaultdict[str, list[RowMapping]](list)
     hashes = {hash_ for one in batch for hash_ in one.hashes}
     for row in connection.execute(
-        select(table.c.id, table.c.address_hash, table.c.confirmed_at).where(
+        select(table.c.id, table.c.address_hash, table.c.confirmed_at, table.c.status).where(
             table.c.address_hash.in_(hashes)
         )
     ).mappings():
@@ -119,17 +135,24 @@ def erase(connection: Connection, subscriber_id: int, *, now: datetime) -> bool:
     ).rowcount
     if not erased:
         return False
+    # Found by what they deliver: an index of their own would cost at every move of every mail.
+    theirs = or_(
+        deliveries.c.digest_id.in_(
+            select(digests.c.id).where(digests.c.subscriber_id == subscriber_id)
+        ),
+        deliveries.c.account_mail_id.in_(
+            select(mails.c.id).where(mails.c.subscriber_id == subscriber_id)
+        ),
+    )
     connection.execute(
         update(deliveries)
         .where(
-            deliveries.c.subscriber_id == subscriber_id,
+            theirs,
             deliveries.c.state.in_([State.PLANNED, State.CLAIMED, State.DEFERRED]),
         )
         .values(state=State.SKIPPED, reason=Status.ERASED, worker_id=None, ended_at=now)
     )
-    connection.execute(
-        update(deliveries).where(deliveries.c.subscriber_id == subscriber_id).values(address="")
-    )
+    connection.execute(update(deliveries).where(theirs).values(address=""))
     for table in (digests, mails):
         connection.execute(
             update(table).where(table.c.subscriber_id == subscriber_id).values(personal={})
