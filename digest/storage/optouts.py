@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import islice
 
-from sqlalchemy import Connection, RowMapping, delete, or_, select, update
+from sqlalchemy import Connection, RowMapping, delete, select, update
 
 from digest import schema
 from digest.models import OptOut, State, Status
@@ -135,27 +135,19 @@ def erase(connection: Connection, subscriber_id: int, *, now: datetime) -> bool:
     ).rowcount
     if not erased:
         return False
-    # Found by what they deliver: an index of their own would cost at every move of every mail.
-    theirs = or_(
-        deliveries.c.digest_id.in_(
-            select(digests.c.id).where(digests.c.subscriber_id == subscriber_id)
-        ),
-        deliveries.c.account_mail_id.in_(
-            select(mails.c.id).where(mails.c.subscriber_id == subscriber_id)
-        ),
-    )
-    connection.execute(
-        update(deliveries)
-        .where(
-            theirs,
-            deliveries.c.state.in_([State.PLANNED, State.CLAIMED, State.DEFERRED]),
-        )
-        .values(state=State.SKIPPED, reason=Status.ERASED, worker_id=None, ended_at=now)
-    )
-    connection.execute(update(deliveries).where(theirs).values(address=""))
-    for table in (digests, mails):
+    for table, delivered in (
+        (digests, deliveries.c.digest_id),
+        (mails, deliveries.c.account_mail_id),
+    ):
+        # Found by what they deliver: an index of their own would cost at every move of every mail.
+        mine = table.c.subscriber_id == subscriber_id
+        theirs = delivered.in_(select(table.c.id).where(mine))
         connection.execute(
-            update(table).where(table.c.subscriber_id == subscriber_id).values(personal={})
+            update(deliveries)
+            .where(theirs, deliveries.c.state.in_([State.PLANNED, State.CLAIMED, State.DEFERRED]))
+            .values(state=State.SKIPPED, reason=Status.ERASED, worker_id=None, ended_at=now)
         )
+        connection.execute(update(deliveries).where(theirs).values(address=""))
+        connection.execute(update(table).where(mine).values(personal={}))
     connection.execute(delete(schema.follow).where(schema.follow.c.subscriber_id == subscriber_id))
     return True
