@@ -170,8 +170,15 @@ class Services:
             site=self.site,
             locks=self.locks,
             now=self.clock(),
-            restored=house.check(self.engine, settings.data_dir),
+            restored=self.restored(),
         )
+
+    def restored(self) -> str | None:
+        """What to do about a database that was put back; None when it was not.
+
+        The look itself is remembered in the data directory; see `house.check`.
+        """
+        return house.check(self.engine, self.settings.data_dir)
 
     def report(self, span: timedelta) -> Report:
         """The state of the house for the slots due within `span`."""

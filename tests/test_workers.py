@@ -204,6 +204,16 @@ def test_that_no_worker_is_alive_is_told(works: Works) -> None:
     assert len(told) == len(set(told))
 
 
+def test_a_worker_that_does_nothing_knows_how_far_the_database_has_come(works: Works) -> None:
+    """Or it would send from an older one, which the machine that raised the mark refuses."""
+    worker = works.start()
+    with writing(works.engine) as connection:
+        reached = house.leap(connection, works.folder / "elsewhere")
+    path = works.folder / "data" / house.FILE
+    wait_until(lambda: path.exists() and str(reached.mark) in path.read_text())
+    end(worker)
+
+
 def test_the_first_plan_waits_for_the_first_read(works: Works) -> None:
     services = works.services
     with deferrer(services) as app:
