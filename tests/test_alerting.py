@@ -262,6 +262,13 @@ def test_the_words_are_the_newest_and_a_relapse_is_a_new_matter(tower: Tower) ->
     assert tower.alerts() == [("late", "2026-05-28", True), ("late", "2026-05-28", False)]
 
 
+def test_what_a_clock_that_was_days_ahead_began_is_over_when_it_is_set_right(tower: Tower) -> None:
+    tower.rows.read("arxiv", NOW)
+    assert [level for level, _ in tower.look(after=2 * DAY)] == ["ERROR"]
+    [(level, text)] = tower.look(after=-2 * DAY)
+    assert (level, text.partition(":")[0]) == ("INFO", "Over, after 0 min")
+
+
 # ------------------------------------------------------------------ the webhook
 
 

@@ -27,6 +27,9 @@ from digest.storage.database import exclusive, reading, writing
 log = logging.getLogger(__name__)
 
 _DAY = timedelta(days=1)
+# A clock that is set back by less ends no alert: what began stays until it is mended. One that was
+# farther off made alerts that were wrong themselves.
+_STEP = timedelta(hours=2)
 _PATIENCE = 10.0  # seconds for the webhook's answer
 _SUBJECT = 255  # characters: what a matter is known by
 
@@ -57,8 +60,8 @@ def watch(
     """
     with exclusive(engine, "alerts", locks):
         with reading(engine) as connection:
-            # A clock that was set back ends nothing: what began stays true until it is mended.
-            seen_at = max([now, *(alert.since for alert in alerts.current(connection))])
+            began = [alert.since for alert in alerts.current(connection)]
+            seen_at = max([now, *(since for since in began if since <= now + _STEP)])
             matters = list(_matters(connection, watching, now=seen_at))
         if restored:
             matters.append(Matter(kind="restored", subject="", text=restored))
@@ -114,7 +117,7 @@ def _sentence(alert: Alert) -> str:
 
 
 def _lasted(time: timedelta) -> str:
-    minutes = round(time.total_seconds() / 60)
+    minutes = max(0, round(time.total_seconds() / 60))
     return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.0f} h"
 
 
