@@ -160,8 +160,8 @@ def test_no_id_is_given_twice(rows: Rows, name: str) -> None:
 MOUNTS = b"""\
 /dev/sda1 / ext4 rw,relatime 0 0
 proc /proc proc rw 0 0
-server:/home /home nfs4 rw,vers=4.2 0 0
-/dev/sdb1 /home/ada/disk xfs rw 0 0
+server:/data /data nfs4 rw,vers=4.2 0 0
+/dev/sdb1 /data/local/disk xfs rw 0 0
 //server/share /mnt/my\\040share cifs rw 0 0
 systemd-1 /srv autofs rw 0 0
 server:/srv /srv nfs rw 0 0
@@ -174,9 +174,9 @@ me@host: /mnt/far fuse.sshfs rw 0 0
     ("path", "kind"),
     [
         ("/var/lib/digest", "ext4"),
-        ("/home/ada", "nfs4"),
-        ("/homework", "ext4"),
-        ("/home/ada/disk/var", "xfs"),
+        ("/data/local", "nfs4"),
+        ("/database", "ext4"),
+        ("/data/local/disk/var", "xfs"),
         ("/mnt/my share/var", "cifs"),
         ("/srv", "nfs"),
         ("/mnt/c/Users", "9p"),
