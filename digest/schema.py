@@ -83,6 +83,11 @@ def _only_where(condition: str) -> dict[str, Any]:
     return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
 
 
+# Tables whose ids leave the house, in links and Message-IDs, or are compared with older ones. None
+# is given out again: neither when the newest row is deleted, which SQLite would do by itself, nor
+# after a restore.
+COUNTED = ("subscriber", "digest", "account_mail", "delivery", "attempt", "alert")
+
 # ------------------------------------------------------------------ sources and papers
 
 source = Table(
@@ -226,6 +231,7 @@ subscriber = Table(
     Column("next_due_at", Instant, index=True),
     _one_of("status", Status),
     CheckConstraint("hour BETWEEN 0 AND 23", name="hour"),
+    sqlite_autoincrement=True,
 )
 
 # When a digest was due, at each time: what "due" is counted from, independently of the ledger.
@@ -294,6 +300,7 @@ digest = Table(
     Column("skeleton", String(64)),
     Column("personal", Json, nullable=False),  # name address date message_id boundary key locale
     UniqueConstraint("subscriber_id", "slot"),
+    sqlite_autoincrement=True,
 )
 
 # Confirmations, lost links, changes of address, exports, erasures.
@@ -303,11 +310,12 @@ account_mail = Table(
     Column("id", Id, primary_key=True),
     Column("kind", String(20), nullable=False),
     Column("request", String(64), nullable=False),  # one mail a request, however often it is made
-    Column("subscriber_id", Id, ForeignKey("subscriber.id")),
+    Column("subscriber_id", Id, ForeignKey("subscriber.id"), index=True),
     Column("skeleton", String(64), nullable=False),
     Column("personal", Json, nullable=False),
     Column("created_at", Instant, nullable=False),
     UniqueConstraint("kind", "request"),
+    sqlite_autoincrement=True,
 )
 
 # Processes, and not rows, hold leases: who is gone loses what it held.
@@ -400,6 +408,7 @@ delivery = Table(
         unique=True,
         **_only_where("account_mail_id IS NOT NULL"),
     ),
+    sqlite_autoincrement=True,
 )
 
 # An attempt that ended: when, how long, which way, what the server said.
@@ -419,6 +428,7 @@ attempt = Table(
     Column("text", Text, nullable=False),
     UniqueConstraint("delivery_id", "claim"),
     Index(None, "route_id", "id"),
+    sqlite_autoincrement=True,
 )
 
 # A refusal that says that an address is bad; it suppresses when its route is judged healthy.
@@ -477,6 +487,7 @@ alert = Table(
     Column("told_at", Instant),
     Column("ended_at", Instant),
     Index("uq_alert_open", "kind", "subject", unique=True, **_only_where("ended_at IS NULL")),
+    sqlite_autoincrement=True,
 )
 
 # One execution of a stage, for people to look at.

@@ -13,10 +13,11 @@ from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 
 from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from digest import journal
 from digest.delivery import Server
-from digest.errors import SettingsError
+from digest.errors import InputError, SettingsError
 from digest.inbox import Inbox
 from digest.logs import configure
 from digest.models import Limits, Newcomer, Site, Status, Subscriber, Wishes
@@ -126,7 +127,10 @@ class Services:
         found = self.plan
         if self.settings.mx_lookups:
             found = replace(found, provider=receivers(self.engine))
-        return plan(self.engine, found, locks=self.locks, now=self.clock(), limit=limit)
+        planned = plan(self.engine, found, locks=self.locks, now=self.clock(), limit=limit)
+        if planned.digests or planned.skipped:
+            self._raise_mark()
+        return planned
 
     def look_up_domains(self) -> int:
         """Ask the DNS who receives subscribers' mail; how many answers. Busy while another does."""
@@ -167,8 +171,15 @@ class Services:
             site=self.site,
             locks=self.locks,
             now=self.clock(),
-            restored=house.check(self.engine, settings.data_dir),
+            restored=self.restored(),
         )
+
+    def restored(self) -> str | None:
+        """What to do about a database that was put back; None when it was not.
+
+        The look itself is remembered in the data directory; see `house.check`.
+        """
+        return house.check(self.engine, self.settings.data_dir)
 
     def report(self, span: timedelta) -> Report:
         """The state of the house for the slots due within `span`."""
@@ -186,7 +197,11 @@ class Services:
         yield relays_of(settings)
 
     def postman(self, relays: Sequence[Relay], *, processes: int = 1) -> Postman | Crew:
-        """What delivers over these mail servers, in this process or in several."""
+        """What delivers over these mail servers, in this process or in several.
+
+        Before it can, who left by the journal is taken out again.
+        """
+        self.heed_journal()
         if processes == 1:
             books = self._books(relays, locks=self.locks)
             return _postman(self.settings, self.engine, relays, books, clock=self.clock)
@@ -235,7 +250,8 @@ class Services:
     def stop_writing(self, subscriber_id: int, *, detail: str) -> bool:
         """Unsubscribe somebody, whoever asked for it; False when that was so already.
 
-        The journal has it before the database, but cannot stand in the way of who wants to leave.
+        The journal has it before the database, but cannot stand in the way of who wants to leave;
+        nor can the mark, by which a database that lacks this is known.
         """
         now = self.clock()
         with writing(self.engine) as connection:
@@ -252,7 +268,45 @@ class Services:
                         " who leaves now would get mail again.",
                         extra={"action": "unsubscribe"},
                     )
+        if left:
+            self._raise_mark()
         return left
+
+    def _raise_mark(self) -> None:
+        """Let no copy of the database from before now pass for it."""
+        try:
+            house.advance(self.engine, self.settings.data_dir)
+        except (OSError, InputError, SQLAlchemyError):
+            log.exception(
+                "The mark of the database cannot be raised: a copy from before now, put back by"
+                " hand, would not be known as such.",
+                extra={"action": "house"},
+            )
+
+    def heed_journal(self) -> int:
+        """Take out whom the journal knows to have left and the database does not; how many.
+
+        So it is after a crash between both, and in a copy that passes for the database.
+        """
+        path, now = self.settings.data_dir / journal.FILE, self.clock()
+        try:
+            with reading(self.engine) as connection:
+                entries = journal.read(path) if path.exists() else ()
+                lost = optouts.unknown(connection, entries)
+        except InputError as error:
+            log.error("%s", error, extra={"action": "unsubscribe"})
+            return 0
+        if not lost:
+            return 0
+        with writing(self.engine) as connection:
+            taken_out = sum(optouts.replay(connection, lost, since=now, now=now).values())
+        log.warning(
+            "The journal of opt-outs knew more than the database: %d who left were taken out again."
+            " If it was put back from a backup, run: digest restored --backup-time TIME",
+            taken_out,
+            extra={"action": "unsubscribe", "taken_out": taken_out},
+        )
+        return taken_out
 
 
 def build(settings: Settings, *, clock: Callable[[], datetime] | None = None) -> Services:

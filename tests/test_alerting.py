@@ -26,7 +26,7 @@ from digest.settings import Settings
 from digest.storage import contents
 from digest.storage.database import reading, writing
 from tests.house import KEY
-from tests.rows import HOUR, MINUTE, NOW, Rows
+from tests.rows import DAY, HOUR, MINUTE, NOW, Rows
 
 SITE = Site(
     name="Paper Digest",
@@ -55,7 +55,7 @@ class Tower:
         """Watch once more; what was told by the log."""
         self.now += after
         self.log.clear()
-        watching = Watch(late_after=HOUR, sources=("arxiv", "huggingface"), **self.settings)
+        watching = Watch(sources=("arxiv", "huggingface"), **{"late_after": HOUR, **self.settings})
         with self.log.at_level(logging.INFO, "digest.pipeline.alerting"):
             watch(
                 self.rows.engine,
@@ -200,12 +200,52 @@ def test_each_trouble_is_told_when_it_begins_and_when_it_ends(
     assert tower.alerts() == [(kind, subject, True)]
 
 
+def _reader(tower: Tower) -> int:
+    """Somebody whose digest is due now, and who had yesterday's."""
+    reader = tower.rows.subscriber(hour=NOW.hour)
+    tower.rows.digest(NOW - DAY, subscriber_id=reader)
+    return reader
+
+
 def test_what_is_not_late_yet_is_not_told(tower: Tower) -> None:
-    tower.rows.digest(NOW, State.PLANNED)
-    tower.rows.digest(NOW, State.DEFERRED, attempts=1)
-    tower.rows.subscriber(hour=NOW.hour)
+    tower.rows.digest(NOW, State.PLANNED, subscriber_id=_reader(tower))
+    _reader(tower)
     assert tower.look(after=59 * MINUTE) == []
     assert [text for _, text in tower.look()] == [LATE, NOT_PLANNED]
+
+
+@pytest.mark.parametrize("state", [State.DEFERRED, State.CLAIMED, State.SENDING])
+def test_what_was_begun_and_is_not_out_is_late(tower: Tower, state: State) -> None:
+    more: dict[str, Any] = {"attempts": 1, "next_attempt_at": NOW + 4 * HOUR}
+    tower.rows.digest(NOW, state, subscriber_id=_reader(tower), **more)
+    assert tower.look(after=59 * MINUTE) == []
+    tried = LATE.replace("due: 1", "due: 1, 1 of them put off by a server")
+    assert tower.look() == [("ERROR", tried)]
+
+
+def test_a_patience_of_a_day_still_tells_what_is_not_planned(tower: Tower) -> None:
+    tower.settings = {"late_after": 24 * HOUR}
+    tower.rows.subscriber(hour=11)
+    [(_, text)] = tower.look()
+    # Yesterday's at 11:00; that of today is not so late, and before that it is too long ago.
+    assert text == NOT_PLANNED.replace("60", "1440")
+
+
+def test_a_clock_that_was_set_back_ends_nothing(tower: Tower) -> None:
+    """What began is told as over when it is mended, and not after less than no time."""
+    mends = [_late(tower), _not_planned(tower)]
+    tower.rows.read("arxiv", NOW - 37 * HOUR)
+    tower.settings = {"mail": "admin@example.org"}
+    assert len(tower.look()) == 3
+    assert tower.look(after=-HOUR) == []
+    for mend in mends:
+        mend()
+    assert [text.partition(":")[0] for _, text in tower.look()] == ["Over, after 0 min"] * 2
+    mails = [row for row in tower.rows.all(schema.delivery) if row["account_mail_id"]]
+    assert [row["next_attempt_at"] for row in mails[3:]] == [tower.now] * 2, "they leave at once"
+    assert [kind for kind, _, over in tower.alerts() if not over] == ["source"]
+    tower.change(schema.source, good_at=tower.now)
+    assert [level for level, _ in tower.look(after=HOUR)] == ["INFO"]
 
 
 def test_the_words_are_the_newest_and_a_relapse_is_a_new_matter(tower: Tower) -> None:
@@ -220,6 +260,13 @@ def test_the_words_are_the_newest_and_a_relapse_is_a_new_matter(tower: Tower) ->
     tower.change(schema.delivery, state=State.PLANNED, ended_at=None)
     assert [level for level, _ in tower.look()] == ["ERROR"]
     assert tower.alerts() == [("late", "2026-05-28", True), ("late", "2026-05-28", False)]
+
+
+def test_what_a_clock_that_was_days_ahead_began_is_over_when_it_is_set_right(tower: Tower) -> None:
+    tower.rows.read("arxiv", NOW)
+    assert [level for level, _ in tower.look(after=2 * DAY)] == ["ERROR"]
+    [(level, text)] = tower.look(after=-2 * DAY)
+    assert (level, text.partition(":")[0]) == ("INFO", "Over, after 0 min")
 
 
 # ------------------------------------------------------------------ the webhook

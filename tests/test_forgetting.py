@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, event, update
 
 from digest import schema
-from digest.models import State
-from digest.storage import forgetting, outcomes
-from digest.storage.database import reading
+from digest.models import Part, State
+from digest.storage import digests, forgetting, gaps, outcomes
+from digest.storage.database import reading, writing
 from digest.storage.forgetting import forget
 from tests.rows import DAY, HOUR, NOW, Rows
 
@@ -71,6 +73,72 @@ def test_an_old_digest_leaves_its_papers_and_its_end(rows: Rows) -> None:
     ]
     assert ledger(rows) == counts
     assert tidy(rows) == {}
+
+
+@pytest.mark.parametrize(
+    "state", [State.PLANNED, State.CLAIMED, State.SENDING, State.DEFERRED], ids=str
+)
+def test_an_old_digest_that_is_still_to_be_sent_stays_whole(rows: Rows, state: State) -> None:
+    skeleton = rows.part(created_at=ANCIENT)
+    rows.digest(ANCIENT, skeleton=skeleton)
+    waiting = rows.digest(ANCIENT, state, skeleton=skeleton)
+    before = rows.all(schema.digest)[1], rows.all(schema.delivery)[1]
+    assert tidy(rows) == {"digests": 1}
+    assert (rows.all(schema.digest)[1], rows.all(schema.delivery)[1]) == before
+    with writing(rows.engine) as connection:
+        ended = {"state": State.FAILED, "ended_at": NOW}
+        connection.execute(
+            update(schema.delivery).where(schema.delivery.c.id == waiting).values(ended)
+        )
+    assert tidy(rows) == {"digests": 1, "parts": 1}
+
+
+def test_a_card_that_is_named_again_is_not_forgotten(rows: Rows) -> None:
+    """A card is found by its content: one of long ago may be that of a new digest."""
+    part = Part(hash="a" * 64, kind="card", html=b"", text=b"")
+    gone = Part(hash="b" * 64, kind="card", html=b"", text=b"")
+    with writing(rows.engine) as connection:
+        digests.add_parts(connection, [part, gone], now=ANCIENT)
+        digests.add_parts(connection, [part], now=NOW)
+    assert tidy(rows) == {"parts": 1}
+    assert [(row["hash"], row["created_at"]) for row in rows.all(schema.part)] == [("a" * 64, NOW)]
+
+
+def test_a_part_is_renewed_once_a_day(rows: Rows) -> None:
+    part = Part(hash="a" * 64, kind="card", html=b"", text=b"")
+
+    def named(at: datetime) -> datetime:
+        with writing(rows.engine) as connection:
+            digests.add_parts(connection, [part], now=at)
+        found: datetime = rows.all(schema.part)[0]["created_at"]
+        return found
+
+    assert named(NOW) == NOW
+    assert named(NOW + 23 * HOUR) == NOW
+    assert named(NOW + 25 * HOUR) == NOW + 25 * HOUR
+    assert named(NOW) == NOW + 25 * HOUR
+
+
+def test_planners_who_renew_the_same_parts_do_not_wait_for_each_other_for_ever(rows: Rows) -> None:
+    parts = [Part(hash=f"{n:064}", kind="card", html=b"", text=b"") for n in range(300)]
+    with writing(rows.engine) as connection:
+        digests.add_parts(connection, parts, now=ANCIENT)
+
+    def name(some: list[Part]) -> None:
+        with writing(rows.engine) as connection:
+            digests.add_parts(connection, some, now=NOW)
+
+    with ThreadPoolExecutor() as threads:
+        list(threads.map(name, [parts, parts[::-1], parts[100:], parts[:200]]))
+    assert {row["created_at"] for row in rows.all(schema.part)} == {NOW}
+
+
+def test_ids_that_go_on_from_far_ahead_are_no_steps(rows: Rows) -> None:
+    rows.digest(ANCIENT, skeleton=rows.part(created_at=ANCIENT))
+    with writing(rows.engine) as connection:
+        gaps.skip_ids(connection, now=ANCIENT + HOUR)
+    rows.digest(ANCIENT + 2 * DAY, skeleton=rows.part(created_at=ANCIENT))
+    assert tidy(rows) == {"digests": 2, "parts": 2}
 
 
 def test_a_part_stays_as_long_as_anything_names_it(rows: Rows) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -111,3 +113,55 @@ def test_the_same_backup_put_back_again_is_settled_again(machine: Machine) -> No
     assert machine.problem()
     assert not machine.settle().again
     assert machine.problem() is None
+
+
+# ------------------------------------------------------------------ the file
+
+
+def test_what_another_machine_raised_is_known_by_a_look(machine: Machine, tmp_path: Path) -> None:
+    """An opt-out at the pages' machine: the machine that sends must know that it was there."""
+    first = machine.rise()
+    machine.rise()
+    assert house.check(machine.engine, tmp_path / "elsewhere") is None
+    machine.set_back(first)
+    assert house.check(machine.engine, tmp_path / "elsewhere")
+
+
+def test_a_data_directory_that_cannot_be_written_stops_no_look(
+    machine: Machine, caplog: pytest.LogCaptureFixture
+) -> None:
+    machine.rise()
+    assert house.check(machine.engine, Path("/proc/nowhere/data")) is None
+    assert "cannot be noted" in caplog.text
+
+
+def _count_up(data_dir: Path, identity: str) -> None:
+    for mark in range(1, 101):
+        house.remember(data_dir, HighWater(identity=identity, mark=mark))
+
+
+def test_processes_do_not_forget_each_others_marks(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_count_up, args=(tmp_path, name)) for name in "abc"]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert house._remembered(tmp_path) == dict.fromkeys("abc", 100)
+    assert [path.name for path in tmp_path.iterdir()] == [house.FILE]
+
+
+def test_the_name_is_on_disk_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[tuple[int, bool]] = []
+    fsync = os.fsync
+
+    def watched(handle: int) -> None:
+        fsync(handle)
+        synced.append((os.fstat(handle).st_ino, (tmp_path / house.FILE).exists()))
+
+    monkeypatch.setattr(os, "fsync", watched)
+    house.remember(tmp_path, HighWater(identity="a", mark=1))
+    assert synced == [
+        ((tmp_path / house.FILE).stat().st_ino, False),
+        (tmp_path.stat().st_ino, True),
+    ]

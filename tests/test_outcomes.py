@@ -13,7 +13,7 @@ from digest import schema
 from digest.models import State
 from digest.storage import outcomes
 from digest.storage.database import clock, reading, writing
-from digest.storage.outcomes import Queue
+from digest.storage.outcomes import Late, Queue
 from tests.rows import DAY, HOUR, MINUTE, NOW, Rows
 
 
@@ -60,18 +60,25 @@ def test_queues_tell_what_waits_from_what_could_go(rows: Rows) -> None:
     ]
 
 
-def test_late_is_what_waits_untried(rows: Rows) -> None:
+def test_late_is_what_is_not_out(rows: Rows) -> None:
     yesterday = NOW - DAY
     rows.digest(yesterday, State.PLANNED)
     rows.digest(NOW - HOUR, State.PLANNED)
     rows.digest(NOW - HOUR, State.DEFERRED)  # given back by a breaker: nothing was tried
-    rows.digest(NOW - HOUR + MINUTE, State.PLANNED)
-    rows.digest(NOW - HOUR, State.DEFERRED, attempts=1)
-    rows.digest(NOW - HOUR, State.SENT)
+    rows.digest(NOW - HOUR, State.DEFERRED, attempts=1, next_attempt_at=NOW + HOUR)
+    rows.digest(NOW - HOUR, State.CLAIMED, worker_id=1)
+    rows.digest(NOW - HOUR, State.SENDING, worker_id=1)
+    for state in State:
+        rows.digest(NOW - HOUR + MINUTE, state)
+    for state in (State.SENT, State.FAILED, State.UNKNOWN, State.SKIPPED):
+        rows.digest(NOW - HOUR, state)
     rows.account_mail(NOW - HOUR, State.PLANNED)
     with reading(rows.engine) as connection:
         found = outcomes.late(connection, due_before=NOW - HOUR)
-    assert found == [(yesterday.date(), 1), (NOW.date(), 2)]
+    assert found == [
+        Late(slot=yesterday.date(), number=1, tried=0),
+        Late(slot=NOW.date(), number=5, tried=1),
+    ]
 
 
 def test_breakers_are_the_routes_that_are_not_closed(rows: Rows) -> None:

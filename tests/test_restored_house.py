@@ -14,9 +14,9 @@ from itertools import combinations
 from pathlib import Path
 
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import event, select, text, update
 
-from digest import journal
+from digest import journal, schema
 from digest.errors import RestoredDatabase
 from digest.models import Frequency, OptOut, State, Status, Wishes
 from digest.pipeline import restoring
@@ -222,19 +222,164 @@ def test_a_gap_of_long_ago_says_nothing_of_a_source_that_is_new(
     assert len(house.mails(STAYS)) == 1
 
 
+@pytest.mark.parametrize(("database_url", "back_up"), WAYS, indirect=["database_url"])
+def test_a_copy_from_before_somebody_left_is_known_though_nothing_was_sent(
+    house: House,
+    replay: Replay,
+    tmp_path: Path,
+    back_up: Callable[[House, Path], Callable[[], None]],
+) -> None:
+    house.now = TUESDAY
+    house.subscribe(LEAVES, WISHES)
+    live(house, replay, TUESDAY)
+    house.now = WEDNESDAY + 3 * HOUR
+    put_back = back_up(house, tmp_path)
+    house.now = WEDNESDAY + 5 * HOUR
+    house.services.unsubscribe(person(house, LEAVES))
+    put_back()  # which asserts that it is refused, where it was put back by hand
+    live(house, replay, WEDNESDAY)
+    live(house, replay, THURSDAY)
+    assert len(house.mails(LEAVES)) == 1
+
+
+def test_a_copy_from_before_a_plan_is_known(house: House, replay: Replay) -> None:
+    house.now = TUESDAY
+    house.subscribe(STAYS, WISHES)
+    replay.today(TUESDAY.date())
+    house.collect()
+    with reading(house.services.engine) as connection:
+        before = high_water.current(connection)
+    house.now = TUESDAY + 8 * HOUR
+    assert house.plan().digests == 1
+    with writing(house.services.engine) as connection:
+        connection.execute(update(schema.house).values(mark=before.mark))
+    assert_refused(house)
+
+
+def test_a_plan_that_stored_nothing_raises_nothing(house: House) -> None:
+    house.now = TUESDAY
+    with reading(house.services.engine) as connection:
+        before = high_water.current(connection)
+    house.plan()
+    with reading(house.services.engine) as connection:
+        assert high_water.current(connection) == before
+
+
+def test_no_link_of_before_opens_somebody_elses_settings(
+    house: House, replay: Replay, tmp_path: Path
+) -> None:
+    """Who came after the backup is forgotten; their id must never be another's."""
+    house.now = TUESDAY
+    house.subscribe(STAYS, WISHES)
+    back_up = by_command if house.services.engine.name == "sqlite" else of_postgresql
+    seen, mails = set[int](), set[str]()
+    put_back = back_up(house, tmp_path)
+    for day in (TUESDAY, WEDNESDAY):  # the same backup twice
+        for address in ("bob@example.org", "carol@example.org"):
+            newcomer = house.subscribe(f"{day:%d}{address}", WISHES)
+            found = person(house, newcomer.key)
+            assert found not in seen
+            seen.add(found)
+        live(house, replay, day)
+        with reading(house.services.engine) as connection:
+            rows = [
+                f"{table.name} {found}"
+                for table in (schema.digest, schema.delivery, schema.attempt)
+                for found in connection.execute(select(table.c.id)).scalars()
+            ]
+        assert rows
+        assert mails.isdisjoint(rows)
+        mails.update(rows)
+        house.now = day + 13 * HOUR
+        if day == TUESDAY:
+            put_back()
+
+
+def test_a_mark_that_cannot_be_raised_holds_nobody_back(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    house.now = TUESDAY
+    house.subscribe(STAYS, WISHES)
+    path = house.settings.data_dir / high_water.FILE
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("spoilt")
+    house.services.unsubscribe(person(house, STAYS))
+    with reading(house.services.engine) as connection:
+        assert subscribers.get(connection, person(house, STAYS)).status is Status.UNSUBSCRIBED
+    assert "The mark of the database cannot be raised" in caplog.text
+
+
+def test_nobody_waits_long_for_the_mark(house: House) -> None:
+    """A worker that was stopped over it holds its row; who leaves has left by then."""
+    if house.services.engine.name == "sqlite":
+        pytest.skip("one lock for all there")
+    house.now = TUESDAY
+    house.subscribe(STAYS, WISHES)
+    with writing(house.services.engine) as connection:
+        high_water.rise(connection)
+        house.services.unsubscribe(person(house, STAYS))
+        with reading(house.services.engine) as other:
+            found = subscribers.get(other, person(house, STAYS))
+            assert found.status is Status.UNSUBSCRIBED
+
+
+# ------------------------------------------------------------------ the journal
+
+
+@pytest.mark.parametrize("kind", [Status.UNSUBSCRIBED, Status.COMPLAINED, Status.ERASED])
+def test_who_left_by_the_journal_alone_gets_no_mail(
+    house: House, replay: Replay, kind: Status, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A crash between the journal and the database, or a copy that nothing tells from it."""
+    house.now = TUESDAY
+    for address in (STAYS, LEAVES):
+        house.subscribe(address, WISHES)
+    gone = house.services.newcomer(LEAVES, WISHES).hashes
+    path = house.settings.data_dir / journal.FILE
+    journal.append(path, OptOut(at=TUESDAY + HOUR, kind=kind, hashes=gone))
+    live(house, replay, TUESDAY)
+    assert [len(house.mails(address)) for address in (STAYS, LEAVES)] == [1, 0]
+    assert "knew more than the database: 1 who left" in caplog.text
+    assert house.services.heed_journal() == 0
+
+
+def test_the_journal_says_nothing_new_of_who_came_back_or_is_not_there(house: House) -> None:
+    house.now = TUESDAY + HOUR
+    house.subscribe(STAYS, WISHES)
+    path = house.settings.data_dir / journal.FILE
+    for address in (STAYS, "nobody@example.org"):
+        hashes = house.services.newcomer(address, WISHES).hashes
+        journal.append(path, OptOut(at=TUESDAY, kind=Status.UNSUBSCRIBED, hashes=hashes))
+    assert house.services.heed_journal() == 0
+    with reading(house.services.engine) as connection:
+        assert subscribers.get(connection, person(house, STAYS)).status is Status.ACTIVE
+
+
+def test_a_journal_that_is_none_does_not_stop_the_mail(
+    house: House, replay: Replay, caplog: pytest.LogCaptureFixture
+) -> None:
+    house.now = TUESDAY
+    house.subscribe(STAYS, WISHES)
+    house.settings.data_dir.mkdir(exist_ok=True)
+    (house.settings.data_dir / journal.FILE).write_text("email,name\n")
+    live(house, replay, TUESDAY)
+    assert len(house.mails(STAYS)) == 1
+    assert "no entry of a journal" in caplog.text
+
+
 def test_it_is_in_the_journal_before_the_database_commits(house: House) -> None:
     house.now = TUESDAY
     newcomer = house.subscribe(STAYS, WISHES)
     path = house.settings.data_dir / journal.FILE
-    found: list[OptOut] = []
+    found: list[list[OptOut]] = []
 
     @event.listens_for(house.services.engine, "commit")
     def before_commit(_connection: object) -> None:
-        found.extend(journal.read(path))
+        found.append(list(journal.read(path)))
 
     house.services.unsubscribe(person(house, STAYS))
     entry = OptOut(at=TUESDAY, kind=Status.UNSUBSCRIBED, hashes=newcomer.hashes)
-    assert found == [entry]
+    assert found == [[entry], [entry]], "of who left, and of the mark"
     house.services.unsubscribe(person(house, STAYS))
     house.services.unsubscribe(999)
     assert list(journal.read(path)) == [entry], "who had left needs no second entry"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, select, update
+from sqlalchemy import Connection, Engine, event, select, update
 
 from digest import journal, schema
 from digest.errors import InputError
@@ -264,6 +264,25 @@ def test_an_erasure_leaves_the_rows_and_no_trace_of_the_person(restoring: Restor
         (State.SKIPPED, "erased"),
     ]
     assert restoring.subscribe() not in (ada, bob)  # they may come back
+
+
+def test_an_erasure_does_not_read_the_whole_ledger(restoring: Restoring) -> None:
+    ada = restoring.subscribe()
+    engine, plan = restoring.engine, list[str]()
+    explain = "EXPLAIN QUERY PLAN" if engine.name == "sqlite" else "EXPLAIN"
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def note(_c: Connection, cursor: Any, text: str, values: Any, *_: object) -> None:
+        if text.startswith("UPDATE"):
+            plan.extend(str(row[-1]) for row in cursor.execute(f"{explain} {text}", values))
+
+    with writing(engine) as connection:
+        if engine.name == "postgresql":
+            # Of small tables it would rather read all rows.
+            connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+        optouts.erase(connection, ada, now=NOW)
+    assert plan
+    assert not [step for step in plan if step.startswith("SCAN ") or "Seq Scan" in step]
 
 
 def test_an_entry_names_an_address_by_every_secret(restoring: Restoring) -> None:

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
+from alembic.command import upgrade as alembic_upgrade
 from alembic.runtime.migration import MigrationContext
 from procrastinate.schema import SchemaManager
-from sqlalchemy import Engine, insert, inspect, select, text
-from sqlalchemy.exc import StatementError
+from sqlalchemy import Engine, delete, insert, inspect, select, text
+from sqlalchemy.exc import IntegrityError, StatementError
 
 from digest import schema
 from digest.errors import Busy, SchemaError, SettingsError
+from digest.models import State
 from digest.services import build
 from digest.settings import Settings
-from digest.storage import migrating, queue
-from digest.storage.database import exclusive, open_database, reading, refuse_unsafe, writing
+from digest.storage import database, gaps, migrating, queue
+from digest.storage.database import (
+    exclusive,
+    file_system,
+    open_database,
+    reading,
+    refuse_unsafe,
+    writing,
+)
 from tests.databases import new_database
+from tests.rows import Rows
 
 NOW = datetime(2026, 5, 28, 6, 0, 0, 123456, tzinfo=UTC)
 
@@ -66,6 +76,128 @@ def test_a_newer_procrastinate_takes_its_steps(
     made = set(inspect(fresh_postgres).get_table_names())
     assert {"procrastinate_newer", "procrastinate_newest"} <= made
     assert "procrastinate_old" not in made
+
+
+def test_tables_are_made_anew_with_all_that_is_in_them(sqlite_url: str) -> None:
+    engine = open_database(sqlite_url)
+    config = migrating._config()
+    with writing(engine) as connection:
+        config.attributes["connection"] = connection
+        alembic_upgrade(config, "0002")
+    rows = Rows(engine)
+    rows.digest(NOW, State.PLANNED, skeleton=rows.part())
+    rows.account_mail(NOW)
+    rows.attempt(1, NOW)
+    rows.add(schema.alert, kind="late", subject="", text="", since=NOW)
+    before = {table.name: rows.all(table) for table in schema.metadata.sorted_tables}
+    migrating.upgrade(engine)
+    assert {table.name: rows.all(table) for table in schema.metadata.sorted_tables} == before
+    for name in schema.COUNTED:
+        [last] = [row["id"] for row in before[name]][-1:]
+        with writing(engine) as connection:
+            counted = {"name": name}
+            query = text("SELECT seq FROM sqlite_sequence WHERE name = :name")
+            assert connection.execute(query, counted).scalar_one() == last
+    with pytest.raises(IntegrityError, match="FOREIGN KEY"):
+        rows.delivery(NOW, State.SENT, digest_id=99)
+    with pytest.raises(IntegrityError, match="UNIQUE"):
+        rows.delivery(NOW, State.SENT, digest_id=1)
+    with pytest.raises(IntegrityError, match="ck_delivery_state"):
+        rows.delivery(NOW, "lost", digest_id=1)  # type: ignore[arg-type]
+    engine.dispose()
+
+
+def test_an_upgrade_that_fails_leaves_foreign_keys_on(sqlite_url: str) -> None:
+    engine = open_database(sqlite_url)
+
+    def fail() -> None:
+        with migrating._altering(engine) as connection:
+            connection.execute(text("CREATE TABLE x (y)"))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    with reading(engine) as connection:
+        assert connection.execute(text("PRAGMA foreign_keys")).scalar_one() == 1
+        assert inspect(connection).get_table_names() == []
+    engine.dispose()
+
+
+@pytest.mark.parametrize("name", schema.COUNTED)
+def test_no_id_is_given_twice(rows: Rows, name: str) -> None:
+    """Not even that of the newest row, when it is deleted."""
+    reader = rows.subscriber()
+    made: dict[str, Callable[[], int]] = {
+        "subscriber": rows.subscriber,
+        "digest": lambda: rows.all(schema.delivery)[-1]["digest_id"] if rows.digest(NOW) else 0,
+        "account_mail": lambda: (
+            rows.all(schema.delivery)[-1]["account_mail_id"] if rows.account_mail(NOW) else 0
+        ),
+        "delivery": lambda: rows.account_mail(NOW),
+        "attempt": lambda: rows.attempt(reader, NOW),
+        "alert": lambda: rows.add(schema.alert, kind="", subject="", text="", since=NOW),
+    }
+    first = made[name]()
+    with writing(rows.engine) as connection:
+        for table in reversed(schema.metadata.sorted_tables):
+            if table is not schema.house:
+                connection.execute(delete(table))
+    second = made[name]()
+    assert second > first
+    with writing(rows.engine) as connection:
+        gaps.skip_ids(connection, now=NOW)
+    with writing(rows.engine) as connection:
+        for table in (schema.attempt, schema.alert):
+            connection.execute(delete(table))
+    third = made[name]()
+    assert third > NOW.timestamp() * 1000
+    with writing(rows.engine) as connection:
+        gaps.skip_ids(connection, now=NOW - timedelta(days=300))  # a clock that was set back
+        connection.execute(delete(schema.alert))
+    assert made[name]() > third
+
+
+MOUNTS = b"""\
+/dev/sda1 / ext4 rw,relatime 0 0
+proc /proc proc rw 0 0
+server:/data /data nfs4 rw,vers=4.2 0 0
+/dev/sdb1 /data/local/disk xfs rw 0 0
+//server/share /mnt/my\\040share cifs rw 0 0
+systemd-1 /srv autofs rw 0 0
+server:/srv /srv nfs rw 0 0
+C:\\134 /mnt/c 9p rw 0 0
+me@host: /mnt/far fuse.sshfs rw 0 0
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/var/lib/digest", "ext4"),
+        ("/data/local", "nfs4"),
+        ("/database", "ext4"),
+        ("/data/local/disk/var", "xfs"),
+        ("/mnt/my share/var", "cifs"),
+        ("/srv", "nfs"),
+        ("/mnt/c/Users", "9p"),
+        ("/mnt/far/away", "fuse.sshfs"),
+    ],
+)
+def test_the_file_system_of_a_folder(path: str, kind: str) -> None:
+    assert file_system(Path(path), mounts=MOUNTS) == kind
+    assert file_system(Path(path), mounts=b"") == ""
+
+
+def test_sqlite_on_a_network_file_system_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The link to it too; as no such file system is here, this one's kind is put on the list."""
+    kind = file_system(tmp_path.resolve(), mounts=Path("/proc/mounts").read_bytes())
+    assert kind
+    open_database(f"sqlite:///{tmp_path}/digest.db").dispose()
+    monkeypatch.setattr(database, "_NETWORK_FILE_SYSTEMS", {kind})
+    with pytest.raises(SettingsError, match=rf"network file system \({kind}\).*use PostgreSQL"):
+        open_database(f"sqlite:///{tmp_path}/digest.db")
 
 
 def test_an_empty_sqlite_gets_its_tables_by_itself(sqlite_url: str) -> None:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, make_url, select, text
+from sqlalchemy import Engine, make_url, select, text, update
 
 from digest import schema
 from digest.engine.jobs import QUEUES, Deferring, deferrer, job
@@ -182,8 +182,36 @@ def test_clocks_ask_once(works: Works) -> None:
                 clock.watch()
                 clock.clean_up()
     services.engine.dispose()
-    names = ["clean_up", "collect", "deliver", "look_up", "sweep", "watch"]
+    names = ["clean_up", "collect", "deliver", "look_up", "sweep"]
     assert works.jobs() == [(name, "todo") for name in names]
+
+
+def test_that_no_worker_is_alive_is_told(works: Works) -> None:
+    """By the clock itself: nobody else is there to look."""
+    works.plan(3)
+    services = works.services
+    with writing(works.engine) as connection:
+        long_ago = services.clock() - timedelta(hours=2)
+        for table in (schema.delivery, schema.digest):
+            connection.execute(update(table).values(due_at=long_ago))
+    with deferrer(services) as app, deferrer(services) as other:
+        for clock in (Deferring(services, app), Deferring(services, other)):
+            clock.watch()
+    services.engine.dispose()
+    with reading(works.engine) as connection:
+        told = connection.execute(select(schema.alert.c.text)).scalars().all()
+    assert [text for text in told if "have not left 60 minutes after they were due: 3" in text]
+    assert len(told) == len(set(told))
+
+
+def test_a_worker_that_does_nothing_knows_how_far_the_database_has_come(works: Works) -> None:
+    """Or it would send from an older one, which the machine that raised the mark refuses."""
+    worker = works.start()
+    with writing(works.engine) as connection:
+        reached = house.leap(connection, works.folder / "elsewhere")
+    path = works.folder / "data" / house.FILE
+    wait_until(lambda: path.exists() and str(reached.mark) in path.read_text())
+    end(worker)
 
 
 def test_the_first_plan_waits_for_the_first_read(works: Works) -> None:
@@ -268,7 +296,7 @@ def test_the_job_of_one_that_died_is_forgotten(works: Works) -> None:
 
 def test_a_lost_connection_to_the_database_is_made_anew(works: Works, sink: Sink) -> None:
     worker = works.start()
-    works.ask("watch")
+    works.ask("look_up")
     wait_until(lambda: works.jobs() == [])
     works.engine.dispose()
     with works.engine.connect() as connection:

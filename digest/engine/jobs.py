@@ -23,7 +23,6 @@ JOBS = {
     "plan": "plan",
     "deliver": "deliver",
     "look_up": "upkeep",
-    "watch": "upkeep",
     "sweep": "upkeep",
     "clean_up": "upkeep",
 }
@@ -76,8 +75,9 @@ class Deferring:
         self._defer("look_up")
 
     def watch(self) -> None:
-        self._defer("watch")
         self._defer("sweep")
+        # Not by a worker: that none is alive is what must be told.
+        self._services.watch()
 
     def clean_up(self) -> None:
         self._defer("clean_up")

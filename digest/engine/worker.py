@@ -16,9 +16,11 @@ from contextlib import suppress
 from procrastinate import App, PsycopgConnector
 from procrastinate.exceptions import AlreadyEnqueued, ConnectorException
 from procrastinate.jobs import DeleteJobCondition, Status
+from sqlalchemy.exc import SQLAlchemyError
 
 from digest.engine import guarded, sending
 from digest.engine.jobs import JOBS, address, job
+from digest.errors import DigestError
 from digest.pipeline.books import Relay
 from digest.pipeline.readiness import Pulse
 from digest.services import Services
@@ -58,7 +60,6 @@ class Worker:
         for name, work in {
             "collect": services.collect,
             "look_up": services.look_up_domains,
-            "watch": services.watch,
             "clean_up": services.clean_up,
         }.items():
             self._app.task(name=name, queue=JOBS[name])(guarded(name, work, pulse))
@@ -101,6 +102,9 @@ class Worker:
             with suppress(ConnectorException):
                 await self._app.check_connection_async()
                 self._pulse.beat("jobs")
+            with suppress(SQLAlchemyError, DigestError):
+                # What others raise this machine must know before it is the one that sends.
+                await asyncio.to_thread(self._services.restored)
             await asyncio.sleep(_AGAIN)
 
     def _end(self) -> None:

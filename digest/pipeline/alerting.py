@@ -27,6 +27,9 @@ from digest.storage.database import exclusive, reading, writing
 log = logging.getLogger(__name__)
 
 _DAY = timedelta(days=1)
+# A clock that is set back by less ends no alert: what began stays until it is mended. One that was
+# farther off made alerts that were wrong themselves.
+_STEP = timedelta(hours=2)
 _PATIENCE = 10.0  # seconds for the webhook's answer
 _SUBJECT = 255  # characters: what a matter is known by
 
@@ -57,11 +60,13 @@ def watch(
     """
     with exclusive(engine, "alerts", locks):
         with reading(engine) as connection:
-            matters = list(_matters(connection, watching, now=now))
+            began = [alert.since for alert in alerts.current(connection)]
+            seen_at = max([now, *(since for since in began if since <= now + _STEP)])
+            matters = list(_matters(connection, watching, now=seen_at))
         if restored:
             matters.append(Matter(kind="restored", subject="", text=restored))
         with writing(engine) as connection:
-            changed = alerts.settle(connection, matters, now=now)
+            changed = alerts.settle(connection, matters, now=seen_at)
             if watching.mail:
                 for alert in changed:
                     _mail(connection, alert, watching.mail, site=site, now=now)
@@ -77,10 +82,15 @@ def watch(
 def _matters(connection: Connection, watching: Watch, *, now: datetime) -> Iterator[Matter]:
     minutes = f"{watching.late_after.total_seconds() / 60:.0f} minutes"
     before = now - watching.late_after
-    for slot, number in outcomes.late(connection, due_before=before):
-        text = f"Digests of {slot} that have not left {minutes} after they were due: {number:,}."
-        yield Matter(kind="late", subject=str(slot), text=f"{text} See: digest status")
-    if (number := without_row(connection, start=now - _DAY, end=before)) > 0:
+    for late in outcomes.late(connection, due_before=before):
+        tried = f", {late.tried:,} of them put off by a server" if late.tried else ""
+        text = f"Digests of {late.slot} that have not left {minutes} after they were due:"
+        yield Matter(
+            kind="late",
+            subject=str(late.slot),
+            text=f"{text} {late.number:,}{tried}. See: digest status",
+        )
+    if (number := without_row(connection, start=before - _DAY, end=before)) > 0:
         text = f"Digests that are not planned {minutes} after they were due: {number:,}."
         yield Matter(kind="late", subject="not planned", text=f"{text} See: digest plan")
     for breaker in outcomes.breakers(connection):
@@ -107,7 +117,7 @@ def _sentence(alert: Alert) -> str:
 
 
 def _lasted(time: timedelta) -> str:
-    minutes = round(time.total_seconds() / 60)
+    minutes = max(0, round(time.total_seconds() / 60))
     return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.0f} h"
 
 

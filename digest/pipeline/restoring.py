@@ -56,9 +56,7 @@ def back_up(engine: Engine, database: Path, target: Path, *, data_dir: Path, now
         runs.remember(connection, backups.STAGE, started_at=now, seconds=0, counts={})
     with backups.copied(database, target.parent) as copy:
         # From here on the database is ahead of its copy, and the data directory knows.
-        with writing(engine) as connection:
-            reached = house.rise(connection)
-        house.remember(data_dir, reached)
+        house.advance(engine, data_dir)
         backups.keep(copy, target)
     log.info("The database was backed up.", extra={"action": "backup"})
 
@@ -126,6 +124,7 @@ def _settle(
         )
     gap = _gap(means, backup_time, now)
     gaps.add(connection, gap)
+    gaps.skip_ids(connection, now=now)
     states = gaps.settle(connection, gap)
     done = _read_journals(connection, means, backup_time=backup_time, now=now)
     return replace(done, again=False, states=states)

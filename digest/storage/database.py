@@ -6,6 +6,8 @@ import fcntl
 import hashlib
 import json
 import math
+import os
+import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -41,7 +43,12 @@ from digest import schema
 from digest.errors import Busy, SettingsError
 
 # SQLite's locks and its WAL's shared memory do not work over a network (sqlite.org/wal.html).
-_NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs", "ceph"}
+_NETWORK_FILE_SYSTEMS = {
+    *("9p", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "glusterfs", "gpfs", "lustre"),
+    *("ncpfs", "nfs", "nfs4", "orangefs", "pvfs2", "smb2", "smb3", "smbfs"),
+    *("fuse.ceph", "fuse.ceph-fuse", "fuse.davfs", "fuse.gcsfuse", "fuse.glusterfs"),
+    *("fuse.goofys", "fuse.juicefs", "fuse.rclone", "fuse.s3fs", "fuse.sshfs"),
+}
 
 _CLOCK_LASTS = 60.0  # seconds
 _IDLE_IN_TRANSACTION = 20_000  # milliseconds
@@ -110,7 +117,9 @@ def refuse_unsafe(engine: Engine) -> None:
 
 def _open_sqlite(url: str, path: Path) -> Engine:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    kind = _file_system(path.parent.resolve())
+    mounts = Path("/proc/mounts")  # elsewhere than on Linux nobody tells
+    told = mounts.read_bytes() if mounts.exists() else b""
+    kind = file_system(path.resolve().parent, mounts=told)  # where a link leads to
     if kind in _NETWORK_FILE_SYSTEMS:
         raise SettingsError(
             f"DIGEST_DATABASE_URL: {path} is on a network file system ({kind}), where SQLite loses"
@@ -138,17 +147,19 @@ def _open_sqlite(url: str, path: Path) -> Engine:
     return engine
 
 
-def _file_system(path: Path) -> str:
-    """The type of the file system that holds `path`; empty where the system does not tell."""
-    mounts = Path("/proc/mounts")
-    if not mounts.exists():
-        return ""
-    best, kind = "", ""
-    for line in mounts.read_text("utf-8", "replace").splitlines():
-        _, mount, found, *_ = line.split(" ")
-        if path.is_relative_to(mount) and len(mount) >= len(best):
+def file_system(path: Path, *, mounts: bytes) -> str:
+    """The type of the file system that holds `path`, by /proc/mounts; empty when it is not there.
+
+    Of several that are mounted at one place, the last one is what is seen (proc_pid_mounts(5)).
+    """
+    best, kind = b"", b""
+    for line in mounts.splitlines():
+        _, mount, found, *_ = line.split(b" ")
+        # Spaces and the like are written in octal: \040.
+        mount = re.sub(rb"\\([0-7]{3})", lambda digits: bytes([int(digits[1], 8)]), mount)
+        if path.is_relative_to(os.fsdecode(mount)) and len(mount) >= len(best):
             best, kind = mount, found
-    return kind
+    return kind.decode()
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from sqlalchemy import (
     Connection,
     Executable,
     RowMapping,
+    String,
     and_,
     bindparam,
     case,
@@ -22,6 +23,7 @@ from sqlalchemy import (
     or_,
     select,
     true,
+    update,
 )
 
 from digest import schema
@@ -29,6 +31,7 @@ from digest.models import Item, Part, Reason, Slot, State, Subscriber
 from digest.storage.database import given, insert_ignoring, insert_into, packed
 
 _NOW = bindparam("now", type_=schema.Instant())
+_RENEWED = timedelta(days=1)  # a part that is named every day is written once a day
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,13 +52,34 @@ class Frozen:
 
 
 def add_parts(connection: Connection, parts: Iterable[Part], *, now: datetime) -> None:
-    """Store parts that are not there yet."""
+    """Store parts that are not there yet, and keep those that are from being forgotten."""
     # In order, so that two who store the same ones never wait for each other.
     rows = [
         {**asdict(part), "created_at": now} for part in sorted(parts, key=lambda part: part.hash)
     ]
-    if rows:
-        connection.execute(insert_ignoring(connection, schema.part), rows)
+    if not rows:
+        return
+    connection.execute(insert_ignoring(connection, schema.part), rows)
+    hashes = packed([row["hash"]] for row in rows)
+    connection.execute(
+        _renew(connection.dialect.name), {"rows": hashes, "now": now, "before": now - _RENEWED}
+    )
+
+
+@cache
+def _renew(dialect: str) -> Executable:
+    table = schema.part
+    named = given(dialect, bindparam("rows"), hash=String())
+    # Whatever another planner has locked, that one renews: it might wait for what this one has.
+    old = (
+        select(table.c.hash)
+        .where(
+            table.c.hash.in_(select(named.c.hash)),
+            table.c.created_at < bindparam("before", type_=schema.Instant()),
+        )
+        .with_for_update(skip_locked=True, of=table)
+    )
+    return update(table).where(table.c.hash.in_(old)).values(created_at=_NOW)
 
 
 def freeze(

@@ -14,6 +14,8 @@ from sqlalchemy import ColumnElement, Engine, Table, and_, delete, exists, func,
 
 from digest import schema
 from digest.storage.database import reading, writing
+from digest.storage.outcomes import IS_OPEN
+from digest.storage.workers import IS_HELD
 
 BATCH = 10_000  # rows in one transaction
 
@@ -82,19 +84,39 @@ def _empty(engine: Engine, table: Table, old: ColumnElement[bool], **values: Any
 def _stretches(
     engine: Engine, table: Table, old: ColumnElement[bool]
 ) -> Iterator[ColumnElement[bool]]:
-    """The range of keys that holds all old rows, cut in pieces."""
+    """The range of keys that holds all old rows, cut in pieces of so many rows.
+
+    Not of so many keys: after a restore these go on from far ahead.
+    """
     [key] = table.primary_key
     with reading(engine) as connection:
         first, last = connection.execute(select(func.min(key), func.max(key)).where(old)).one()
-    if first is not None:
-        for start in range(first, last + 1, BATCH):
-            yield key.between(start, start + BATCH - 1)
+    while first is not None:
+        left = key.between(first, last)
+        with reading(engine) as connection:
+            end = connection.execute(
+                select(key).where(left).order_by(key).offset(BATCH - 1).limit(1)
+            ).scalar_one_or_none()
+            end = last if end is None else end
+            following = select(func.min(key)).where(key > end, key <= last)
+            start, first = first, connection.execute(following).scalar_one()
+        yield key.between(start, end)
 
 
 def _empty_digests(engine: Engine, *, before: datetime) -> int:
-    """Leave of old digests which papers they held, and of their deliveries what became of them."""
+    """Leave of old digests which papers they held, and of their deliveries what became of them.
+
+    What is not sent yet stays whole, however old: it is still to be sent, or to be given up.
+    """
     digests, deliveries = schema.digest, schema.delivery
-    old = digests.c.due_at < before
+    # In the words of the partial indexes, so that the ledger is not read for them.
+    still_open = [
+        select(deliveries.c.digest_id)
+        .where(state, deliveries.c.due_at < before, deliveries.c.digest_id.is_not(None))
+        .correlate(None)
+        for state in (IS_OPEN, IS_HELD)
+    ]
+    old = and_(digests.c.due_at < before, *(digests.c.id.not_in(ids) for ids in still_open))
     full = and_(old, digests.c.skeleton.is_not(None))
     total = 0
     for stretch in _stretches(engine, digests, full):
@@ -133,7 +155,7 @@ def _delete_account_mails(engine: Engine, *, before: datetime) -> int:
 def _delete_parts(engine: Engine, *, before: datetime) -> int:
     """Delete parts that no digest names any more: the last one did so when it was frozen.
 
-    Planning renews `created_at` whenever it names a part.
+    Planning renews `created_at` of each part that it names.
     """
     parts, digests, mails = schema.part, schema.digest, schema.account_mail
     named = exists().where(digests.c.skeleton == parts.c.hash)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, exists, insert, select, update
+from sqlalchemy import Connection, exists, insert, select, text, update
 
 from digest import schema
 from digest.models import State
@@ -39,6 +39,29 @@ def load(connection: Connection) -> list[Gap]:
     table = schema.gap
     rows = connection.execute(select(table.c.start, table.c.end).order_by(table.c.start))
     return [Gap(start=row.start, end=row.end) for row in rows]
+
+
+def skip_ids(connection: Connection, *, now: datetime) -> None:
+    """Give out no id again that was given out since the backup: links and Message-IDs hold them.
+
+    They go on from the time, in milliseconds. So nothing need be remembered of how far they had
+    come: no table grows by a thousand rows a second from one restore to the next.
+    """
+    least = int(now.timestamp() * 1000)
+    for name in schema.COUNTED:
+        if connection.dialect.name == "postgresql":
+            sequence = f"pg_get_serial_sequence('{name}', 'id')"
+            connection.execute(
+                text(f"SELECT setval({sequence}, greatest(:least, nextval({sequence})))"),
+                {"least": least},
+            )
+            continue
+        counter = {"name": name, "least": least}
+        moved = connection.execute(
+            text("UPDATE sqlite_sequence SET seq = max(seq, :least) WHERE name = :name"), counter
+        ).rowcount
+        if not moved:  # nothing was ever in there
+            connection.execute(text("INSERT INTO sqlite_sequence VALUES (:name, :least)"), counter)
 
 
 def settle(connection: Connection, gap: Gap) -> dict[State, int]:

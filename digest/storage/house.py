@@ -1,27 +1,36 @@
 """The high-water mark: a database that was put back from a backup is known as such.
 
-The database counts upwards while it is delivered from. The data directory remembers how far each
-database had come; one that is behind its mark has lost what was sent since.
+The database counts upwards while it is delivered from, and when a plan or an opt-out was stored.
+The data directory of each machine remembers how far each database had come; one that is behind
+its mark has lost what happened since.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
+import logging
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, case, literal, select, update
 
 from digest import schema
 from digest.errors import InputError, RestoredDatabase
-from digest.storage.database import reading
+from digest.storage.database import give_up_waiting, reading, writing
+
+log = logging.getLogger(__name__)
 
 FILE = "ledger.mark"
 # More than all workers will ever count: no machine remembers a mark beyond that of a database whose
 # loss is settled, and the one that it replaced is behind for ever.
 LEAP = 2**40
+_PATIENCE = timedelta(seconds=2)  # all workers write that row, and one may stand still over it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +44,14 @@ class HighWater:
 def rise(connection: Connection) -> HighWater:
     """Count one further; for a short transaction of its own, as all workers write this row."""
     return _set(connection, schema.house.c.mark + 1)
+
+
+def advance(engine: Engine, data_dir: Path) -> None:
+    """Count one further and note it: no copy that was made before will pass for this database."""
+    with writing(engine) as connection:
+        give_up_waiting(connection, after=_PATIENCE)
+        reached = rise(connection)
+    remember(data_dir, reached)
 
 
 def leap(connection: Connection, data_dir: Path) -> HighWater:
@@ -60,30 +77,55 @@ def current(connection: Connection) -> HighWater:
 
 def remember(data_dir: Path, reached: HighWater) -> None:
     """Note in the data directory how far a database has come, after it was committed there."""
-    marks = _remembered(data_dir)
-    if marks.get(reached.identity, -1) >= reached.mark:
+    if _remembered(data_dir).get(reached.identity, -1) >= reached.mark:
         return
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=data_dir, prefix=f".{FILE}.")
+    with _alone(data_dir) as folder:
+        marks = _remembered(data_dir)
+        if marks.get(reached.identity, -1) >= reached.mark:
+            return
+        handle, name = tempfile.mkstemp(dir=data_dir, prefix=f".{FILE}.")
+        try:
+            with os.fdopen(handle, "w", encoding="ascii") as file:
+                json.dump({**marks, reached.identity: reached.mark}, file)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).replace(data_dir / FILE)
+        except BaseException:
+            Path(name).unlink()
+            raise
+        os.fsync(folder)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[int]:
+    """The folder, open and locked: two processes that write at once would forget one's mark."""
+    handle = os.open(folder, os.O_RDONLY)
     try:
-        with os.fdopen(handle, "w", encoding="ascii") as file:
-            json.dump({**marks, reached.identity: reached.mark}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(data_dir / FILE)
-    except BaseException:
-        Path(name).unlink()
-        raise
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield handle
+    finally:
+        os.close(handle)
 
 
 def check(engine: Engine, data_dir: Path) -> str | None:
-    """What to do about a database that is behind its mark, as a sentence; None when it is not."""
+    """What to do about a database that is behind its mark, as a sentence; None when it is not.
+
+    Then its mark is remembered: what others raised, on other machines, this one knows from here on.
+    """
     with reading(engine) as connection:
         found = current(connection)
     if found.mark >= _remembered(data_dir).get(found.identity, 0):
+        try:
+            remember(data_dir, found)
+        except OSError:
+            log.exception(
+                "How far the database has come cannot be noted in the data directory.",
+                extra={"action": "house"},
+            )
         return None
     return (
-        "The database is older than what was delivered from it: it was put back from a backup."
+        "The database is older than what this machine knows of it: it was put back from a backup."
         " Nothing is planned or sent until it is said when that backup was begun, or mail would go"
         " out twice. Run: digest restored --backup-time TIME"
     )

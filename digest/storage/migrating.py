@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from alembic.command import upgrade as _upgrade
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, inspect
+from sqlalchemy import Connection, Engine, inspect
 
 from digest.errors import SchemaError
 from digest.storage import queue
@@ -24,7 +26,7 @@ def _config() -> Config:
 def upgrade(engine: Engine) -> tuple[str | None, str]:
     """Apply what is missing, all or nothing; the revisions before and after."""
     config = _config()
-    with writing(engine) as connection:
+    with _altering(engine) as connection:
         before = MigrationContext.configure(connection).get_current_revision()
         config.attributes["connection"] = connection
         _upgrade(config, "head")
@@ -33,6 +35,30 @@ def upgrade(engine: Engine) -> tuple[str | None, str]:
         after = MigrationContext.configure(connection).get_current_revision()
     assert after is not None
     return before, after
+
+
+@contextmanager
+def _altering(engine: Engine) -> Iterator[Connection]:
+    """A transaction in which tables may be made anew, while others refer to them.
+
+    SQLite would empty what refers to a table that is dropped, and hears of foreign keys outside of
+    transactions alone (sqlite.org/lang_altertable.html, 7).
+    """
+    if engine.dialect.name != "sqlite":
+        with writing(engine) as connection:
+            yield connection
+        return
+    with engine.connect().execution_options(digest_write=True) as connection:
+        driver = connection.connection.cursor()
+        driver.execute("PRAGMA foreign_keys=OFF")
+        try:
+            with connection.begin():
+                yield connection
+                if lost := connection.exec_driver_sql("PRAGMA foreign_key_check").first():
+                    raise SchemaError(f"{lost[0]} refers to rows of {lost[2]} that are not there.")
+        finally:
+            driver.execute("PRAGMA foreign_keys=ON")
+            driver.close()
 
 
 def check(engine: Engine) -> str | None:

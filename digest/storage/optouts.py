@@ -17,6 +17,7 @@ from digest.suppression import address_hashes
 
 _BATCH = 500
 _DETAIL = "again, from the journal"
+_LEFT = {Status.UNSUBSCRIBED, Status.COMPLAINED, Status.ERASED}
 
 
 def entry(
@@ -61,6 +62,21 @@ def replay(
     return dict(changed)
 
 
+def unknown(connection: Connection, entries: Iterable[OptOut]) -> list[OptOut]:
+    """Those of the entries that the database does not know: somebody left, and would get mail."""
+    found = []
+    for batch in _batches(entries):
+        people = _people(connection, batch)
+        for one in batch:
+            rows = [row for hash_ in one.hashes for row in people[hash_]]
+            if any(row["confirmed_at"] and row["confirmed_at"] > one.at for row in rows):
+                continue
+            known = {Status.ERASED} if one.kind is Status.ERASED else _LEFT
+            if any(row["status"] not in known for row in rows):
+                found.append(one)
+    return found
+
+
 def _batches(entries: Iterable[OptOut]) -> Iterator[list[OptOut]]:
     remaining = iter(entries)
     while batch := list(islice(remaining, _BATCH)):
@@ -73,7 +89,7 @@ def _people(connection: Connection, batch: Sequence[OptOut]) -> defaultdict[str,
     found = defaultdict[str, list[RowMapping]](list)
     hashes = {hash_ for one in batch for hash_ in one.hashes}
     for row in connection.execute(
-        select(table.c.id, table.c.address_hash, table.c.confirmed_at).where(
+        select(table.c.id, table.c.address_hash, table.c.confirmed_at, table.c.status).where(
             table.c.address_hash.in_(hashes)
         )
     ).mappings():
@@ -119,20 +135,19 @@ def erase(connection: Connection, subscriber_id: int, *, now: datetime) -> bool:
     ).rowcount
     if not erased:
         return False
-    connection.execute(
-        update(deliveries)
-        .where(
-            deliveries.c.subscriber_id == subscriber_id,
-            deliveries.c.state.in_([State.PLANNED, State.CLAIMED, State.DEFERRED]),
-        )
-        .values(state=State.SKIPPED, reason=Status.ERASED, worker_id=None, ended_at=now)
-    )
-    connection.execute(
-        update(deliveries).where(deliveries.c.subscriber_id == subscriber_id).values(address="")
-    )
-    for table in (digests, mails):
+    for table, delivered in (
+        (digests, deliveries.c.digest_id),
+        (mails, deliveries.c.account_mail_id),
+    ):
+        # Found by what they deliver: an index of their own would cost at every move of every mail.
+        mine = table.c.subscriber_id == subscriber_id
+        theirs = delivered.in_(select(table.c.id).where(mine))
         connection.execute(
-            update(table).where(table.c.subscriber_id == subscriber_id).values(personal={})
+            update(deliveries)
+            .where(theirs, deliveries.c.state.in_([State.PLANNED, State.CLAIMED, State.DEFERRED]))
+            .values(state=State.SKIPPED, reason=Status.ERASED, worker_id=None, ended_at=now)
         )
+        connection.execute(update(deliveries).where(theirs).values(address=""))
+        connection.execute(update(table).where(mine).values(personal={}))
     connection.execute(delete(schema.follow).where(schema.follow.c.subscriber_id == subscriber_id))
     return True

@@ -11,15 +11,16 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, FromClause, func, select, text
+from sqlalchemy import ColumnElement, Connection, FromClause, func, select, text, union_all
 
 from digest import schema
 from digest.models import State
 from digest.storage.database import clock
+from digest.storage.workers import IS_HELD
 
 # Literally the conditions of the partial indexes: with bound values neither database could tell
 # that an index holds all the rows that are asked for.
-_OPEN = text("delivery.state IN ('planned', 'deferred')")
+IS_OPEN = text("delivery.state IN ('planned', 'deferred')")
 _BAD = text("delivery.state IN ('failed', 'unknown')")
 
 
@@ -129,28 +130,43 @@ def queues(connection: Connection, *, now: datetime) -> list[Queue]:
             func.count().filter(is_due).label("due"),
             func.min(table.c.next_attempt_at).filter(is_due).label("since"),
         )
-        .where(_OPEN)
+        .where(IS_OPEN)
         .group_by(table.c.provider)
         .order_by(func.count().desc(), table.c.provider)
     )
     return [Queue(**row) for row in rows.mappings()]
 
 
-def late(connection: Connection, *, due_before: datetime) -> list[tuple[date, int]]:
-    """The slots with digests that were due by then and wait untried, and how many do."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Late:
+    """Digests of one slot that were due long ago and are not out."""
+
+    slot: date
+    number: int
+    tried: int  # of these, those that a server has put off
+
+
+def late(connection: Connection, *, due_before: datetime) -> list[Late]:
+    """The slots with digests that were due by then and are neither out nor ended."""
     digests, deliveries = schema.digest, schema.delivery
-    rows = connection.execute(
-        select(digests.c.slot, func.count())
+    # Each half by its own partial index.
+    waiting, held = (
+        select(digests.c.slot, deliveries.c.attempts)
         .join(deliveries, deliveries.c.digest_id == digests.c.id)
-        .where(
-            _OPEN,
-            deliveries.c.attempts == 0,
-            deliveries.c.due_at <= due_before,
-        )
-        .group_by(digests.c.slot)
-        .order_by(digests.c.slot)
+        .where(state, deliveries.c.due_at <= due_before)
+        for state in (IS_OPEN, IS_HELD)
     )
-    return [(slot, number) for slot, number in rows]
+    found = union_all(waiting, held).subquery()
+    rows = connection.execute(
+        select(
+            found.c.slot,
+            func.count().label("number"),
+            func.count().filter(found.c.attempts > 0).label("tried"),
+        )
+        .group_by(found.c.slot)
+        .order_by(found.c.slot)
+    )
+    return [Late(**row) for row in rows.mappings()]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
