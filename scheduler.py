@@ -4,7 +4,11 @@ With SQLite it does all of that itself, and serves the pages. With PostgreSQL wo
 (`digest worker`), and the pages are served apart (`digest serve`).
 
 Run it as `make run`, which is `.venv/bin/python scheduler.py`. SIGTERM and SIGINT end it cleanly:
-nothing new is begun, what is under way ends. A second one ends it at once.
+nothing new is begun, what is under way ends. A second one ends it at once, but what was being sent
+is noted as unknown; a third one waits for nothing.
+
+Exit codes: 0 ended cleanly; 2 a setting or the database is wrong, with a sentence; 4 ended at once,
+or mail that was under way did not end within DIGEST_DRAIN_SECONDS and is unknown.
 """
 
 from __future__ import annotations
@@ -48,17 +52,33 @@ WATCH_SECONDS = 60
 LOOK_UP_SECONDS = 600
 NEGLECTED = {"plan": 300.0, "watch": 300.0}  # seconds after which it is not ready
 HOUSEKEEPING = "40 3 * * *"
+HARD = 4  # exit code: what was under way is unknown
 
 
-def run(services: Services, stopped: threading.Event) -> None:
-    """Run everything until `stopped` is set."""
+def run(services: Services, stopped: threading.Event, at_once: threading.Event) -> int:
+    """Run everything until `stopped` is set, or `at_once` ends the process; the exit code."""
     settings = services.settings
     collect_at = _cron(settings.collect_cron)
+    sending, code = threading.Lock(), 0
     with ExitStack() as stack:
         duty = stack.enter_context(duties(services))
         if not is_shared(services):
             listener = listen(settings.web_host, settings.web_port)
             stack.enter_context(WebServer(web(services), listener))
+
+        def deliver() -> None:
+            nonlocal code
+            with sending:
+                if duty.deliver():
+                    code = HARD
+
+        def end_at_once() -> None:
+            at_once.wait()
+            duty.end()
+            with sending:  # until what it cuts off is noted; nothing else is waited for
+                os._exit(HARD)
+
+        threading.Thread(target=end_at_once, daemon=True).start()
         pulse = Pulse(NEGLECTED)
         stack.enter_context(probing(services, pulse.problems, house=True))
         # In memory, for what is due is a question to the database, never a stored job. A job that
@@ -72,7 +92,7 @@ def run(services: Services, stopped: threading.Event) -> None:
         for name, function, trigger in (
             ("collect", duty.collect, collect_at),
             ("plan", duty.plan, IntervalTrigger(seconds=PLAN_SECONDS)),
-            ("deliver", duty.deliver, IntervalTrigger(seconds=settings.deliver_interval)),
+            ("deliver", deliver, IntervalTrigger(seconds=settings.deliver_interval)),
             ("look_up", duty.look_up, IntervalTrigger(seconds=LOOK_UP_SECONDS)),
             ("watch", duty.watch, IntervalTrigger(seconds=WATCH_SECONDS)),
             ("housekeeping", duty.clean_up, _cron(HOUSEKEEPING)),
@@ -84,6 +104,7 @@ def run(services: Services, stopped: threading.Event) -> None:
         log.info("Paper Digest runs. Pages: %s", settings.base_url, extra={"action": "start"})
         stopped.wait()
         log.info("Ending: what is under way is finished first.", extra={"action": "stop"})
+    return code
 
 
 def _cron(fields: str) -> CronTrigger:
@@ -116,11 +137,13 @@ def _weekdays(field: str) -> str:
 
 def main() -> int:
     """Run the service until a signal ends it; the exit code."""
-    stopped = threading.Event()
+    stopped, at_once = threading.Event(), threading.Event()
 
     def stop(_number: int, _frame: FrameType | None) -> None:
+        if at_once.is_set():
+            os._exit(HARD)
         if stopped.is_set():
-            os._exit(1)
+            at_once.set()
         stopped.set()
 
     try:
@@ -129,11 +152,10 @@ def main() -> int:
         services = build(settings)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, stop)
-        run(services, stopped)
+        return run(services, stopped, at_once)
     except DigestError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    return 0
 
 
 if __name__ == "__main__":

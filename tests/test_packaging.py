@@ -180,6 +180,13 @@ def test_the_example_shows_true_defaults(tmp_path: Path) -> None:
         assert value == shown_value, name
 
 
+def test_systemd_gives_who_sends_time_to_end() -> None:
+    unit = (ROOT / "contrib" / "paper-digest.service").read_text(encoding="utf-8")
+    said = dict(re.findall(r"^(\w+)=(.*)$", unit, re.MULTILINE))
+    assert int(said["TimeoutStopSec"]) > Settings.model_fields["drain_seconds"].default
+    assert said["KillMode"] == "mixed"  # those of --processes are told by the first one
+
+
 TOKEN_PATHS = {
     "unsubscribe": ("/u/AbC-123_x", "/u/REDACTED"),
     "preferences": ("/settings/AbC-123_x?saved=1", "/settings/REDACTED"),

@@ -1,28 +1,35 @@
-"""`digest deliver --processes N`: several processes that send, as they are really run."""
+"""`digest deliver`, in one process and with --processes N, as it is really run and ended."""
 
 from __future__ import annotations
 
+import os
+import pickle
+import shutil
 import signal
 import subprocess
 import time
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psutil
 import pytest
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, create_engine, func, select, update
+from sqlalchemy.exc import OperationalError
 
 from digest import schema
 from digest.models import State
-from digest.storage.database import reading
+from digest.storage import house
+from digest.storage.database import reading, writing
 from tests.post_office import HELD, PostOffice, address_of
 from tests.running import DIGEST, environment, running, wait_until
 from tests.sink import Sink
 
 PEOPLE, CONNECTIONS = 150, 6
-DELIVER = [*DIGEST, "deliver", "--processes", "3"]
+ALONE = [*DIGEST, "deliver"]
+DELIVER = [*ALONE, "--processes", "3"]
 
 
 @pytest.fixture
@@ -50,6 +57,21 @@ def env(tmp_path: Path, database_url: str, sink: Sink) -> dict[str, str]:
 
 def got(sink: Sink) -> Counter[str]:
     return Counter(mail.recipients[0] for mail in sink.arrived)
+
+
+@contextmanager
+def leading(
+    tmp_path: Path, env: dict[str, str], command: list[str]
+) -> Iterator[subprocess.Popen[str]]:
+    """The command as the leader of a process group, as a terminal and systemd start it."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=env, stderr=pipe, text=True, start_new_session=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def senders(process: subprocess.Popen[str]) -> list[psutil.Process]:
@@ -110,8 +132,6 @@ def test_one_that_dies_takes_nobody_along(
 def test_when_the_first_dies_all_end(
     office: PostOffice, sink: Sink, env: dict[str, str], tmp_path: Path
 ) -> None:
-    if office.engine.name == "postgresql":
-        pytest.skip("there each sender keeps its own books")
     sink.on(".", delay=0.2)
     with running(tmp_path, env, DELIVER) as process:
         wait_until(lambda: len(sink.arrived) > 30)
@@ -119,11 +139,19 @@ def test_when_the_first_dies_all_end(
         process.kill()
         psutil.wait_procs(found, timeout=20)
         assert not any(sender.is_running() for sender in found)
+    if office.engine.name == "postgresql":  # each keeps its own books, and ends in peace
+        states = office.states()
+        assert states.keys() == {State.SENT, State.PLANNED}
+        assert states[State.SENT] == len(sink.mails) == len(sink.arrived)
     sink.on(".")
     deliver_the_rest(tmp_path, env, office)
     assert_nothing_lost_or_twice(office, sink, unknown=3 * CONNECTIONS)
 
 
+# ------------------------------------------------------------------ signals
+
+
+@pytest.mark.parametrize("command", [ALONE, DELIVER], ids=["alone", "several"])
 @pytest.mark.parametrize(("signals", "code"), [(1, 3), (2, 4)])
 def test_a_signal_drains_and_a_second_one_cuts_off(
     office: PostOffice,
@@ -131,17 +159,17 @@ def test_a_signal_drains_and_a_second_one_cuts_off(
     env: dict[str, str],
     tmp_path: Path,
     *,
+    command: list[str],
     signals: int,
     code: int,
 ) -> None:
     sink.on(".", delay=0.5 if signals == 1 else 30)
-    with running(tmp_path, env, DELIVER) as process:
-        wait_until(lambda: len(sink.arrived) > (20 if signals == 1 else 5))
-        process.send_signal(signal.SIGTERM)
-        if signals == 2:
-            time.sleep(1)  # two at once would be one
+    with running(tmp_path, env, command) as process:
+        wait_until(lambda: len(sink.arrived) >= CONNECTIONS)
+        for _ in range(signals):
             process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == code
+            time.sleep(0.02)
+        assert process.wait(20) == code
     states = office.states()
     assert not set(states) & set(HELD)
     assert states[State.PLANNED] > 0
@@ -152,3 +180,110 @@ def test_a_signal_drains_and_a_second_one_cuts_off(
     sink.on(".")
     deliver_the_rest(tmp_path, env, office)
     assert_nothing_lost_or_twice(office, sink, unknown=3 * CONNECTIONS)
+
+
+@pytest.mark.parametrize("who", ["a terminal", "systemd", "timeout"])
+def test_a_signal_to_all_of_them_is_one(
+    office: PostOffice, sink: Sink, env: dict[str, str], tmp_path: Path, *, who: str
+) -> None:
+    sink.on(".", delay=0.5)
+    timeout = [shutil.which("timeout") or "timeout", "--preserve-status", "4"]
+    command = [*timeout, *DELIVER] if who == "timeout" else DELIVER
+    with leading(tmp_path, env, command) as process:
+        wait_until(lambda: len(sink.arrived) >= CONNECTIONS)
+        if who == "a terminal":
+            os.killpg(process.pid, signal.SIGINT)
+        elif who == "systemd":
+            first = psutil.Process(process.pid)
+            for one in [*first.children(recursive=True), first]:
+                one.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 3, errors
+    assert "Traceback" not in errors
+    states = office.states()
+    assert states.keys() == {State.SENT, State.PLANNED}
+    assert states[State.SENT] == len(sink.mails) == len(sink.arrived)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_they_start(
+    office: PostOffice, sink: Sink, env: dict[str, str], tmp_path: Path, *, number: signal.Signals
+) -> None:
+    with leading(tmp_path, env, DELIVER) as process:
+        wait_until(lambda: len(senders(process)) > 0)
+        os.killpg(process.pid, number)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 3, errors
+    assert "Traceback" not in errors
+    assert office.states() == {State.PLANNED: PEOPLE}
+    assert not sink.arrived
+
+
+@pytest.mark.parametrize("command", [ALONE, DELIVER], ids=["alone", "several"])
+def test_what_does_not_end_in_time_is_cut_off(
+    office: PostOffice, sink: Sink, env: dict[str, str], tmp_path: Path, *, command: list[str]
+) -> None:
+    sink.on(".", delay=30)
+    with running(tmp_path, env | {"DIGEST_DRAIN_SECONDS": "2"}, command) as process:
+        wait_until(lambda: len(sink.arrived) >= CONNECTIONS)
+        process.send_signal(signal.SIGTERM)
+        since = time.monotonic()
+        _, errors = process.communicate(timeout=20)
+        assert 2 <= time.monotonic() - since < 15
+    assert process.returncode == 4, errors
+    states = office.states()
+    assert states.keys() == {State.UNKNOWN, State.PLANNED}
+    assert states[State.UNKNOWN] <= 3 * CONNECTIONS
+
+
+# ------------------------------------------------------------------ exit codes
+
+
+@pytest.mark.parametrize("command", [ALONE, DELIVER], ids=["alone", "several"])
+@pytest.mark.parametrize(
+    ("answer", "code"), [("250 OK", 0), ("550 5.7.1 No", 1), ("451 4.7.1 Later", 1)]
+)
+def test_whether_all_went_well(
+    office: PostOffice,
+    sink: Sink,
+    env: dict[str, str],
+    tmp_path: Path,
+    *,
+    command: list[str],
+    answer: str,
+    code: int,
+) -> None:
+    sink.on("RCPT", answer, times=1)
+    done = subprocess.run(
+        command, cwd=tmp_path, env=env, check=False, capture_output=True, text=True
+    )
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", [ALONE, DELIVER], ids=["alone", "several"])
+def test_what_a_person_can_mend_is_a_sentence(
+    office: PostOffice, sink: Sink, env: dict[str, str], tmp_path: Path, *, command: list[str]
+) -> None:
+    with writing(office.engine) as connection:
+        reached = house.leap(connection, tmp_path / "data")
+    house.remember(tmp_path / "data", reached)
+    with writing(office.engine) as connection:
+        connection.execute(update(schema.house).values(mark=0))  # as an old backup has it
+    done = subprocess.run(
+        command, cwd=tmp_path, env=env, check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("The database")
+    assert "Run: digest restored" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not sink.arrived
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql+psycopg://nobody@127.0.0.1:9/none", "sqlite:////proc/nowhere/digest.db"]
+)
+def test_what_a_database_says_can_be_told_by_another_process(url: str) -> None:
+    with pytest.raises(OperationalError) as raised:
+        create_engine(url).connect()
+    assert str(pickle.loads(pickle.dumps(raised.value))) == str(raised.value)

@@ -6,15 +6,17 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from digest.errors import TemplateError
 from digest.locales import language
 from digest.models import Mark, Part, Reason
-from digest.rendering import BUDGET, Entry, Renderer, compose, fit
+from digest.rendering import BUDGET, Entry, Renderer, assemble, compose, fit
 from digest.rendering.card import LONGEST_SUMMARY, organisation, summary, view
 from tests import mails
+from tests.desk import DAILY, Desk, FragileRenderer
 
 
 @pytest.fixture(scope="module")
@@ -166,6 +168,67 @@ def test_equal_content_has_one_address_and_is_rendered_once(renderer: Renderer) 
 def address(renderer: Renderer, entry: Entry) -> str:
     [part] = renderer.cards([entry], locale="en")
     return part.hash
+
+
+class Counting(FragileRenderer):
+    """A renderer that counts how often styles are laid in."""
+
+    inlined = 0
+
+    def _inlined(self, document: str) -> Any:
+        self.inlined += 1
+        return super()._inlined(document)
+
+
+@pytest.mark.parametrize("locale", ["en", "de_AT"])
+def test_styles_are_laid_in_once_for_a_template_version(templates: Path, locale: str) -> None:
+    renderer, chosen = Counting(templates, mails.SITE), mails.entries(3, 2)
+    skeleton = renderer.skeleton(locale=locale)
+    assert renderer.inlined == 1
+    for _ in range(3):
+        assert renderer.skeleton(locale=locale) is skeleton
+    assert renderer.inlined == 1
+    cards = renderer.cards(chosen, locale=locale)  # all in one go
+    assert renderer.inlined == 2
+    for _ in range(3):
+        again = renderer.cards(mails.entries(3, 2), locale=locale)
+        assert all(one is other for one, other in zip(cards, again, strict=True))
+        personal = mails.frozen(renderer, chosen)
+        assemble(personal, skeleton, [(card, True) for card in cards])
+    assert renderer.inlined == 2
+    renderer.cards([*chosen, mails.entry(6)], locale=locale)  # the new one alone
+    assert renderer.inlined == 3
+
+    with (templates / "email/style.css").open("a") as style:
+        style.write(".title { color: #222222; }\n")
+    changed = Counting(templates, mails.SITE)
+    changed.skeleton(locale=locale)
+    changed.cards(chosen, locale=locale)
+    assert changed.inlined == 2
+
+
+def test_a_second_pass_over_the_same_papers_renders_nothing(at_eight: Desk) -> None:
+    at_eight.renderer = counting = Counting(mails.TEMPLATES, mails.SITE)
+    for number in range(4):
+        at_eight.paper(f"Paper {number}", votes=20 - number)
+    at_eight.subscribe("grace", wishes=replace(DAILY, hour=9))
+    assert at_eight.run().digests == 1
+    made = counting.inlined
+    assert made == 2  # the skeleton, the cards
+    at_eight.at("2026-05-27T09:00")
+    assert at_eight.run().digests == 1
+    assert counting.inlined == made
+    first, second = at_eight.all_digests()
+    assert first["parts"] == second["parts"]
+
+
+def test_what_was_not_asked_for_the_longest_is_rendered_again() -> None:
+    renderer = Counting(mails.TEMPLATES, mails.SITE, most=2)
+    for number, expected in ((1, 1), (2, 2), (1, 2), (3, 3), (1, 3), (2, 4)):
+        renderer.cards([mails.entry(number)], locale="en")
+        assert renderer.inlined == expected
+    many = renderer.cards(mails.entries(5, 0), locale="en")  # more at once than are kept
+    assert len({part.hash for part in many}) == 5
 
 
 def test_what_is_not_shown_does_not_change_the_address(renderer: Renderer) -> None:

@@ -3,26 +3,46 @@
 from __future__ import annotations
 
 import json
+import logging
+import re
 import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
-from email.header import Header
+from datetime import UTC, datetime, timedelta
+from email import message_from_bytes
+from email.header import Header, decode_header, make_header
 from email.headerregistry import Address
 from email.message import EmailMessage
+from email.utils import parseaddr
 from pathlib import Path
 from typing import Any
 
+import lxml.html
 import pytest
 from fast_mail_parser import parse_email
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from markupsafe import Markup
+from premailer import Premailer
+from sqlalchemy import update
 
+from digest import locales, schema
 from digest.errors import NotFound, TemplateError
-from digest.message import freeze, head, one_line
-from digest.models import Message, Part, Reason
+from digest.message import envelope, freeze, head, one_line
+from digest.models import Frequency, Message, Part, Reason, Site, Wishes
 from digest.rendering import Assembler, Entry, Renderer, assemble, compose
+from digest.rendering.card import view
+from digest.rendering.templating import LIBRARIES, Templates
+from digest.storage.database import writing
 from tests import mails
+from tests.house import make_house
 from tests.mails import SITE, parsed
+from tests.replay import Replay
+from tests.running import DIGEST, ROOT, environment
+from tests.sink import Sink
+from tests.test_locales import add
 
 ANY = st.text(st.characters(codec="utf-8"), max_size=120)
 AWKWARD = st.sampled_from(
@@ -44,22 +64,24 @@ WORDS = ANY | AWKWARD
 LINKS = st.text("abcXYZ019._~-/?&=%#+;:@!$()*", max_size=120).map("https://example.org/".__add__)
 
 
-def plainly(personal: dict[str, str], html: str, text: str) -> EmailMessage:
+def plainly(personal: dict[str, str], html: str, text: str, *, site: Site = SITE) -> EmailMessage:
     """The same mail as an object of the standard library.
 
     It is not made into bytes: that folds a link so that no program finds it, and drops quotes.
     """
     plain = EmailMessage()
-    plain["From"] = Address(SITE.name, addr_spec=SITE.sender_address)
+    plain["From"] = Address(site.sender_name or site.name, addr_spec=site.sender_address)
     plain["To"] = Address(personal["name"], addr_spec=personal["address"])
     # Given as it is, it would be decoded where it looks like an encoded word.
     plain["Subject"] = Header(one_line(personal["subject"]), "utf-8").encode(maxlinelen=0)
     plain["Date"] = personal["date"]
     plain["Message-ID"] = personal["message_id"]
-    plain["List-Id"] = f'"{SITE.name}" <{SITE.list_id}>'
+    if site.reply_to:
+        plain["Reply-To"] = site.reply_to
+    plain["List-Id"] = f"{Header(site.name, 'utf-8').encode(maxlinelen=0)} <{site.list_id}>"
     plain["List-Unsubscribe"] = f"<{personal['unsubscribe_url']}>"
     plain["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
-    plain["List-Help"] = f"<{SITE.base_url}>"
+    plain["List-Help"] = f"<{site.base_url}>"
     plain["List-Post"] = "NO"
     plain["Auto-Submitted"] = "auto-generated"
     plain.set_content(text)
@@ -68,10 +90,46 @@ def plainly(personal: dict[str, str], html: str, text: str) -> EmailMessage:
     return plain
 
 
-def headers(message: EmailMessage) -> dict[str, str]:
-    """All headers; without blanks, for the standard library adds some between encoded words."""
+NAMED = ("From", "To", "List-Id")
+
+
+def headers(message: EmailMessage) -> dict[str, str | tuple[str, str]]:
+    """All headers as a program shows them; where one has a name, that and what it names."""
     assert len(message.keys()) == len(set(message.keys()))
-    return {name: "".join(str(value).split()) for name, value in message.items()}
+    found: dict[str, str | tuple[str, str]] = {}
+    for name, value in message.items():
+        if name in NAMED:
+            shown, _, rest = str(value).rpartition("<")
+            found[name] = (shown.rstrip(), rest.rstrip(">"))
+        else:
+            found[name] = str(value)
+    for name in ("From", "To"):
+        [address] = message[name].addresses
+        found[name] = (address.display_name, address.addr_spec)
+    return found
+
+
+def unfolded(content: bytes) -> dict[str, str | tuple[str, str]]:
+    """All headers of a message, each line end before a blank taken away and nothing else.
+
+    They are decoded by the older half of the standard library. The newer half, which the plain
+    mail is an object of, leaves blanks between encoded words, which RFC 2047 6.2 takes away.
+    """
+    found = message_from_bytes(content)
+    assert len(found.keys()) == len(set(found.keys()))
+    shown: dict[str, str | tuple[str, str]] = {}
+    for name, folded in found.items():
+        value = re.sub(r"\r?\n(?=[ \t])", "", folded)
+        if name in NAMED:
+            person, _, rest = value.rpartition("<")
+            shown[name] = (decoded(parseaddr(f"{person}<a@b>")[0]), rest.rstrip(">"))
+        else:
+            shown[name] = decoded(value) if name == "Subject" else value
+    return shown
+
+
+def decoded(value: str) -> str:
+    return str(make_header(decode_header(value)))
 
 
 def body(message: EmailMessage, kind: str) -> str:
@@ -80,24 +138,99 @@ def body(message: EmailMessage, kind: str) -> str:
     return bytes(part.get_payload(decode=True)).decode()
 
 
-def assert_equal_mail(message: Message, personal: dict[str, str], bodies: tuple[str, str]) -> None:
+def assert_equal_mail(
+    message: Message, personal: dict[str, str], bodies: tuple[str, str], *, site: Site = SITE
+) -> None:
     """The message is the plain one, for two parsers that have nothing in common."""
     found, (html, text) = parsed(message), bodies
-    assert headers(found) == headers(plainly(personal, html, text))
+    wanted = headers(plainly(personal, html, text, site=site))
+    assert unfolded(message.content) == wanted
     assert [part.get_content_type() for part in found.iter_parts()] == ["text/plain", "text/html"]
     second = parse_email(message.content, strict=True)
     assert second.subject == one_line(personal["subject"])
     assert second.from_ is not None
-    assert second.from_.display_name == SITE.name
+    assert (second.from_.display_name, second.from_.address) == wanted["From"]
     [to] = second.to
-    assert (to.display_name or "", to.address) == (personal["name"], personal["address"])
-    assert second.headers["List-Unsubscribe"] == [f"<{personal['unsubscribe_url']}>"]
+    assert (to.display_name or "", to.address) == wanted["To"]
+    for name, value in wanted.items():
+        if name not in (*NAMED, "Subject", "Content-Type"):
+            assert second.headers[name] == [value]
     for plain, marked in (
         (body(found, "plain"), body(found, "html")),
         (*second.text_plain, *second.text_html),
     ):
         assert plain.replace("\r\n", "\n") == text
         assert marked.replace("\r\n", "\n") == html
+
+
+# ------------------------------------------------------------------ the plain way
+
+
+class Plain:
+    """The templates as they would be without parts: each mail rendered whole, then inlined."""
+
+    def __init__(self, folder: Path, site: Site) -> None:
+        shutil.copytree(mails.TEMPLATES / "email", folder / "email")
+        for path in folder.rglob("*.*"):
+            path.write_text(_whole(path.read_text("utf-8")), "utf-8")
+        self._templates = Templates(folder, site)
+
+    def bodies(
+        self, chosen: list[Entry], personal: dict[str, str], *, locale: str
+    ) -> tuple[str, str]:
+        """The HTML and the text."""
+        language = locales.language(locale)
+        html = {name: words for name, words in personal.items() if name != "name"}
+        text = dict(html)
+        for name, is_card, kind in (("cards", True, "card"), ("lines", False, "line")):
+            shown = [
+                (number, view(entry, language=language))
+                for number, entry in enumerate(chosen, 1)
+                if entry.card is is_card
+            ]
+            rows, entries = (
+                [
+                    self._templates.render(
+                        f"email/digest/{kind}.{ending}", language=language, card=card
+                    )
+                    for _, card in shown
+                ]
+                for ending in ("html", "txt")
+            )
+            html[name] = Markup("").join(map(Markup, rows))
+            text[name] = "\n\n".join(
+                f"{number}.".ljust(4) + entry.strip().replace("\n", "\n    ")
+                for (number, _), entry in zip(shown, entries, strict=True)
+            )
+        whole = self._templates.render("email/digest/body.html", language=language, **html)
+        inlined = Premailer(
+            whole,
+            allow_network=False,
+            strip_important=False,
+            disable_basic_attributes=["align", "bgcolor", "height", "valign", "width"],
+            cssutils_logging_level=logging.CRITICAL,
+        ).transform()
+        return inlined, self._templates.render("email/digest/body.txt", language=language, **text)
+
+
+def _whole(template: str) -> str:
+    """Places as what Jinja puts in, stretches as its conditions, which leave line ends alone."""
+    template = re.sub(r"(?:<!--)?@@\?(\w+)@@(?:-->)?", r"{%+ if \1 +%}", template)
+    template = re.sub(r"(?:<!--)?@@/\w+@@(?:-->)?", "{%+ endif +%}", template)
+    return re.sub(r"(?:<!--)?@@(\w+)@@(?:-->)?", r"{{ \1 }}", template)
+
+
+def seen(html: str) -> str:
+    """The document in one spelling: white space is one blank, and none between rows."""
+    spelled = lxml.html.tostring(lxml.html.document_fromstring(html), encoding="unicode")
+    spelled = re.sub(r"[ \t\r\n]+", " ", spelled)
+    return re.sub(r" ?(</?(?:tr|td|table|p|h1|h2|html|head|body|style)\b[^>]*>) ?", r"\1", spelled)
+
+
+def read(text: str) -> list[str]:
+    """The lines, without blanks at their ends; many empty ones as two."""
+    lines = "\n".join(line.rstrip(" ") for line in text.strip().split("\n"))
+    return re.sub(r"\n{4,}", "\n\n\n", lines).split("\n")
 
 
 def assert_ready(message: Message) -> None:
@@ -119,6 +252,50 @@ def renderer() -> Renderer:
 # ------------------------------------------------------------------ the same mail
 
 
+SITES = {
+    "ours": SITE,
+    "bare": Site(
+        name="x", base_url="http://127.0.0.1", sender_address="a@b.example", list_id="b.example"
+    ),
+    "far": replace(
+        SITE,
+        name="Ежедневная подборка научных статей для нашей лаборатории и всех её друзей",
+        sender_name='"Digest", the <daily> one; and (more)',
+        reply_to="answers@example.org",
+        tagline="<b>& more</b>",
+        postal_address="Straße 1,\n12345 Köln",
+        sample=True,
+    ),
+    "long": replace(SITE, name="A name of many words " * 5 + "=?utf-8?q?x?=", imprint_url=""),
+}
+TAGS = ("en", "de", "ar")
+
+
+@pytest.fixture(scope="module")
+def languages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """German and Arabic with some words of their own."""
+    folder = tmp_path_factory.mktemp("locales")
+    add(folder, "de", {"Unsubscribe": "Abbestellen für <immer>", ("vote", "votes"): ("J", "Ja")})
+    add(folder, "ar", {"Unsubscribe": "إلغاء الاشتراك", "Your settings": "إعداداتك"})
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(locales, "FOLDER", folder)
+        for cached in (locales.language, locales.catalogue):
+            cached.cache_clear()
+        yield
+    for cached in (locales.language, locales.catalogue):
+        cached.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def houses(
+    languages: None, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, tuple[Renderer, Plain]]:
+    return {
+        name: (Renderer(mails.TEMPLATES, site), Plain(tmp_path_factory.mktemp("plain"), site))
+        for name, site in SITES.items()
+    }
+
+
 PAPERS = st.lists(
     st.builds(
         lambda title, summary, author, url, topic, card: replace(
@@ -135,33 +312,51 @@ PAPERS = st.lists(
 ).map(lambda chosen: sorted(chosen, key=lambda entry: not entry.card))
 
 
-@settings(max_examples=50, deadline=None)  # a new card goes through premailer
+@settings(max_examples=60, deadline=None)  # a mail goes through premailer
 @given(
     chosen=PAPERS,
     name=WORDS,
     topics=st.lists(WORDS, max_size=6),
     links=st.tuples(LINKS, LINKS),
+    where=st.sampled_from(sorted(SITES)),
+    tag=st.sampled_from(TAGS),
 )
 def test_a_mail_is_what_the_plain_way_makes(
-    renderer: Renderer,
+    houses: dict[str, tuple[Renderer, Plain]],
+    *,
     chosen: list[Entry],
     name: str,
     topics: list[str],
     links: tuple[str, str],
+    where: str,
+    tag: str,
 ) -> None:
-    personal = mails.frozen(
+    (renderer, plain), site = houses[where], SITES[where]
+    reader = mails.subscriber(name=name, locale=tag)
+    words = mails.personal(
         renderer,
         chosen,
-        subscriber=mails.subscriber(name=name),
+        subscriber=reader,
         topics=topics,
         unsubscribe_url=links[0],
         preferences_url=links[1],
     )
-    skeleton, cards = renderer.skeleton(locale="en"), mails.parts(renderer, chosen)
+    personal = words | envelope(reader, mails.slot(), now=mails.slot().due_at, site=site)
+    skeleton, made = renderer.skeleton(locale=tag), renderer.cards(chosen, locale=tag)
+    cards = [(part, entry.card) for part, entry in zip(made, chosen, strict=True)]
     message = assemble(personal, skeleton, cards)
-    assert_equal_mail(message, personal, compose(skeleton, cards, personal))
+    assert_equal_mail(message, personal, compose(skeleton, cards, personal), site=site)
     assert_ready(message)
-    assert (message.sender, message.recipient) == (SITE.sender_address, personal["address"])
+    assert (message.sender, message.recipient) == (site.sender_address, personal["address"])
+    html, text = plain.bodies(chosen, personal, locale=tag)
+    assert f'lang="{tag}"' in html
+    for got in (parsed(message), parse_email(message.content, strict=True)):
+        if isinstance(got, EmailMessage):
+            marked, written = body(got, "html"), body(got, "plain")
+        else:
+            [marked], [written] = got.text_html, got.text_plain
+        assert seen(marked) == seen(html)
+        assert read(written.replace("\r\n", "\n")) == read(text)
 
 
 # Whatever templates may come to, and what none of ours makes.
@@ -240,6 +435,70 @@ def test_a_retry_has_the_same_bytes_whatever_changed(tmp_path: Path) -> None:
     assert later.sender == "other@example.com"
     stored = [(replace(card), flag) for card, flag in cards]
     assert assemble(json.loads(json.dumps(personal)), replace(skeleton), stored) == first
+
+
+def test_a_retry_needs_no_library_that_renders(
+    tmp_path: Path, database_url: str, sink: Sink, replay: Replay
+) -> None:
+    """The second attempt, by a process with other versions of them, which cannot render at all."""
+    house = make_house(tmp_path, database_url, sink, replay.url)
+    house.now = datetime(2026, 5, 20, 9, tzinfo=UTC)
+    replay.today(house.now.date())
+    house.collect()
+    house.now += timedelta(hours=1)
+    wishes = Wishes(zone="UTC", hour=10, frequency=Frequency.DAILY, max_papers=8, name="Ada")
+    house.subscribe("ada@example.org", wishes)
+    assert house.plan().digests == 1
+    sink.on(".", "451 4.7.1 Later", times=1)
+    house.deliver()
+    with writing(house.services.engine) as connection:
+        connection.execute(
+            update(schema.paper).values(title="Changed", summary="Changed", signals={"upvotes": 9})
+        )
+    house.services.engine.dispose()
+
+    libraries = tmp_path / "libraries"
+    for name in LIBRARIES:
+        about = libraries / f"{name}-99.0.dist-info" / "METADATA"
+        about.parent.mkdir(parents=True)
+        about.write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 99.0\n")
+    (libraries / "premailer.py").write_text("class Premailer:\n    pass\n")
+    templates = Path(shutil.copytree(mails.TEMPLATES, tmp_path / "templates"))
+    for path in (templates / "email").rglob("*.*"):
+        with path.open("a") as file:
+            file.write("{{ changed }}")  # compiles, and does not render
+    env = environment(
+        tmp_path,
+        DATABASE_URL=database_url,
+        ALLOW_UNSAFE_DATABASE="true",
+        TEMPLATES_DIR=str(templates),
+        SECRET_KEY="7fWc2LqV9xTzB4nKd8RyGmH5sJpQ1uAe",
+        BASE_URL="https://changed.example.org",
+        SITE_NAME="Changed",
+        POSTAL_ADDRESS="Changed",
+        SENDER_ADDRESS="changed@example.org",
+        SMTP_HOST=sink.host,
+        SMTP_PORT=str(sink.port),
+        SMTP_TLS="none",
+        MX_LOOKUPS="false",
+    )
+    env["PYTHONPATH"] = f"{libraries}:{ROOT}"
+
+    def run(command: list[str]) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+        )
+
+    use = "import importlib.metadata as m, premailer as p; print(m.version('premailer'));"
+    rendered = run([sys.executable, "-c", f"{use} p.Premailer('<p>')"])
+    assert rendered.stdout == "99.0\n"
+    assert rendered.returncode == 1
+    done = run([*DIGEST, "deliver", "--now=2026-05-20T10:20Z"])
+    assert (done.returncode, done.stderr) == (0, "")
+    first, second = sink.arrived
+    assert (first.accepted, second.accepted) == (False, True)
+    assert (second.sender, second.content) == (first.sender, first.content)
+    assert b"hanged" not in second.content
 
 
 def test_what_a_site_says_in_the_headers_is_in_the_skeletons_address() -> None:

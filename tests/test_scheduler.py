@@ -13,6 +13,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,13 @@ from apscheduler.triggers.cron import CronTrigger
 
 import scheduler
 from digest.errors import SettingsError
+from digest.models import State
 from digest.services import build
 from digest.settings import load
+from digest.storage.database import open_database
+from digest.storage.migrating import upgrade
+from tests.house import KEY
+from tests.post_office import PostOffice
 from tests.running import (
     DIGEST,
     ROOT,
@@ -37,6 +43,7 @@ from tests.running import (
     serving_feed,
     wait_until,
 )
+from tests.sink import Sink
 
 
 def test_it_collects_plans_delivers_serves_and_ends(tmp_path: Path) -> None:
@@ -103,6 +110,51 @@ def test_it_ends_at_once_while_a_source_keeps_it_waiting(tmp_path: Path) -> None
             with connection:  # it is asking now, and gets no answer
                 process.send_signal(signal.SIGTERM)
                 assert process.wait(timeout=15) == 0
+
+
+@pytest.mark.parametrize(
+    ("signals", "drain", "code"), [(1, 60, 0), (1, 2, 4), (2, 60, 4)], ids=["ends", "late", "twice"]
+)
+def test_how_the_mail_under_way_ended_is_its_exit_code(
+    tmp_path: Path, sqlite_url: str, sink: Sink, *, signals: int, drain: int, code: int
+) -> None:
+    office = PostOffice(open_database(sqlite_url), tmp_path, now=datetime.now(UTC))
+    upgrade(office.engine)
+    office.move_in(20)
+    office.plan(due=office.now - timedelta(minutes=1))
+    sink.on(".", delay=1 if code == 0 else 30)
+    env = environment(
+        tmp_path,
+        DATABASE_URL=sqlite_url,
+        BASE_URL="https://digest.example.org",
+        WEB_PORT=str(free_port()),
+        SECRET_KEY=KEY,
+        SENDER_ADDRESS="digest@example.org",
+        SMTP_HOST=sink.host,
+        SMTP_PORT=str(sink.port),
+        SMTP_TLS="none",
+        SMTP_CONNECTIONS="4",
+        MX_LOOKUPS="false",
+        SOURCES="feeds",
+        FEEDS="lab=http://127.0.0.1:9/feed",
+        DELIVER_INTERVAL="0.5",
+        DRAIN_SECONDS=str(drain),
+    )
+    with running(tmp_path, env) as process:
+        wait_until(lambda: len(sink.arrived) >= 4)
+        for _ in range(signals):
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.1)
+        _, log = process.communicate(timeout=20)
+    assert process.returncode == code, log
+    assert "Traceback" not in log
+    states = office.states()
+    if code == 0:
+        assert states.keys() == {State.SENT, State.PLANNED}
+        assert states[State.SENT] == len(sink.mails)
+    else:
+        assert states == {State.UNKNOWN: 4, State.PLANNED: 16}
+    office.engine.dispose()
 
 
 @pytest.mark.parametrize(
@@ -213,9 +265,9 @@ def test_a_failing_first_read_does_not_keep_planning_waiting(tmp_path: Path) -> 
         def plan_due(self) -> None:
             self.planned.set()
 
-    services, stopped = Broken(), threading.Event()
+    services, stopped, never = Broken(), threading.Event(), threading.Event()
     with patch.object(scheduler, "PLAN_SECONDS", 0.2):
-        thread = threading.Thread(target=scheduler.run, args=(services, stopped))
+        thread = threading.Thread(target=scheduler.run, args=(services, stopped, never))
         thread.start()
         try:
             assert services.planned.wait(20)

@@ -7,11 +7,13 @@ import contextlib
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import psutil
 import pytest
 from sqlalchemy import Engine, make_url, select, text, update
 
@@ -333,6 +335,41 @@ def test_processes_that_are_looked_after(works: Works) -> None:
     wait_until(lambda: len(registered(works)) == 2 * len(QUEUES))
     end(crew)
     assert registered(works) == []
+
+
+@pytest.mark.parametrize("way", ["to all", "to the first, killed then", "twice"])
+def test_a_signal_to_those_that_are_looked_after(works: Works, sink: Sink, way: str) -> None:
+    works.plan(100)
+    sink.on(".", delay=60 if way == "twice" else 0.5)
+    crew = works.start(*SENDING, "--processes=2")
+    works.ask("deliver")
+    wait_until(lambda: len(sink.arrived) > 4)
+    children = psutil.Process(crew.pid).children()
+    for child in children if way == "to all" else []:  # as systemd does for a control group
+        child.terminate()
+    crew.terminate()
+    time.sleep(0.02)
+    if way == "twice":
+        crew.terminate()
+    elif way == "to the first, killed then":
+        crew.kill()
+    code = {"to all": 0, "twice": 4}.get(way, -signal.SIGKILL)
+    assert crew.wait(30) == code
+    assert len(psutil.wait_procs(children, timeout=20)[0]) == 2
+    states = works.office.states()
+    if way == "twice":
+        assert states.keys() == {State.UNKNOWN, State.PLANNED}
+    else:
+        assert states.keys() == {State.SENT, State.PLANNED}
+        assert states[State.SENT] == len(sink.mails) == len(sink.arrived)
+
+
+def test_those_that_start_are_told_too(works: Works) -> None:
+    crew = works.start("worker", "--processes=2")
+    wait_until(lambda: len(psutil.Process(crew.pid).children()) == 2)
+    for child in psutil.Process(crew.pid).children():
+        child.terminate()
+    end(crew)
 
 
 def test_one_of_them_ends_and_so_do_all(works: Works) -> None:

@@ -25,6 +25,9 @@ def worker(
     processes: Annotated[
         int, typer.Option(min=1, max=64, help="How many processes take jobs.")
     ] = 1,
+    told_by: Annotated[
+        int, typer.Option(hidden=True, help="The pipe of the process that looks after this one.")
+    ] = -1,
 ) -> None:
     """Take jobs from the scheduler, on any number of machines that share a PostgreSQL database.
 
@@ -53,6 +56,10 @@ def worker(
 
     services, pulse = build(settings), Pulse(NEGLECTED)
     with probing(services, pulse.problems, house=False):
+        if told_by >= 0:
+            from digest.engine.processes import work_told
+
+            raise typer.Exit(work_told(services, chosen, pulse, pipe=told_by))
         raise typer.Exit(work(services, chosen, pulse))
 
 

@@ -33,8 +33,8 @@ class Duties(Protocol):
     def plan(self) -> None:
         """Freeze the digests that are due."""
 
-    def deliver(self) -> None:
-        """Send what is due."""
+    def deliver(self) -> bool | None:
+        """Send what is due; True when what was under way was cut off."""
 
     def look_up(self) -> None:
         """Ask the DNS who receives subscribers' mail."""
@@ -46,7 +46,7 @@ class Duties(Protocol):
         """Forget what is older than the retention."""
 
     def end(self) -> None:
-        """Begin nothing new."""
+        """Begin nothing new; when told again, end at once what is being sent."""
 
 
 def is_shared(services: Services) -> bool:

@@ -32,8 +32,8 @@ class Here:
         if self._read.is_set():
             self._services.plan_due()
 
-    def deliver(self) -> None:
-        self._postman.deliver()
+    def deliver(self) -> bool:
+        return self._postman.deliver().hard
 
     def look_up(self) -> None:
         self._services.look_up_domains()
@@ -45,5 +45,5 @@ class Here:
         self._services.clean_up()
 
     def end(self) -> None:
-        self._postman.stop()
+        self._postman.halt() if self._postman.is_stopped else self._postman.stop()
         self._services.stopping.set()

@@ -4,28 +4,60 @@ Each process is a worker of its own. Whoever sends on SQLite composes and speaks
 server; its books are kept by the process that started it, over a pipe. When the keeper of the
 books is gone nothing more could be noted, so its senders end at once; when a sender is gone, the
 keeper settles what it held.
+
+Signals are for the process that was started by hand alone. systemd, timeout(1) and a terminal send
+theirs to all of a group, so that those it started would hear each one twice, and two mean "at
+once". They hear none, and are told over a pipe of its own, whose end tells them that the first
+one is gone: where each keeps its own books they then finish what is under way.
 """
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any
 
+from sqlalchemy.exc import OperationalError
+
+from digest.errors import DigestError
 from digest.models import State
 from digest.pipeline.books import Books, Claimed, Drawn, Exchanged, Standing
 from digest.pipeline.delivering import Postman
 from digest.pipeline.sending import Delivered
 from digest.storage.ledger import Beginning, Result
 
+log = logging.getLogger(__name__)
+
 # "fork" would copy locks and connections to the database in whatever state they are.
 _SPAWN = multiprocessing.get_context("spawn")
+# What asks a process to end: systemd and containers, Ctrl-C, a terminal that is closed.
+_ASKING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+# What a person or the surroundings can mend: said by the one that was started by hand, as if it
+# had been alone. Anything else is a bug of ours, and loud where it is.
+_MENDABLE = (DigestError, OSError, OperationalError)
+
+
+@contextmanager
+def deaf() -> Iterator[None]:
+    """Whoever is started in the block never hears a signal that asks to end.
+
+    Blocked and not ignored, because that holds from the first instant of another program and for
+    all its threads, whatever handlers are set there.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ASKING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class RemoteBooks:
@@ -98,8 +130,7 @@ class Crew:
     ) -> None:
         self._make, self._processes, self._books = make, processes, books
         self._is_needed, self._lock = is_needed, lock
-        self._signals = 0  # that were sent to end
-        self._wanted = 0
+        self._wanted = 0  # 1: to end; 2: at once
 
     def stop(self) -> None:
         """Claim nothing more; what is under way ends. Safe to call from a signal handler."""
@@ -122,69 +153,92 @@ class Crew:
             return self._deliver(seconds)
 
     def _deliver(self, seconds: float | None) -> Delivered:
-        turn, ends, crew = threading.Lock(), list[Delivered](), []
+        ended, turn, crew = _Ended(), threading.Lock(), []
+        resource_tracker.ensure_running()  # started later it would end the deafness
         for _ in range(self._processes):
             ours, theirs = _SPAWN.Pipe()
+            heard, told = _SPAWN.Pipe(duplex=False)
             process = _SPAWN.Process(
-                target=_send, args=(self._make, theirs, self._books is not None, seconds)
+                target=_send, args=(self._make, theirs, heard, self._books is not None, seconds)
             )
-            process.start()
+            with deaf():
+                process.start()
             theirs.close()
+            heard.close()
             books = self._books() if self._books else None
-            keeper = threading.Thread(target=_keep, args=(ours, books, turn, ends))
+            keeper = threading.Thread(target=_keep, args=(ours, books, turn, ended))
             keeper.start()
-            crew.append((process, keeper))
-        told = 0
-        for process, keeper in crew:
+            crew.append((process, keeper, told))
+        passed_on = 0
+        for process, keeper, _ in crew:
             while keeper.is_alive():
-                for _ in range(told, self._wanted):
-                    _signal([one for one, _ in crew])
-                    told += 1
+                if passed_on < (wanted := self._wanted):
+                    passed_on = wanted
+                    for _, _, told in crew:
+                        with suppress(OSError):  # one that is gone
+                            told.send(wanted)
                 keeper.join(0.1)
             process.join()
+        if ended.errors:
+            raise ended.errors[0]
         states: Counter[State] = Counter()
-        for end in ends:
-            states.update(end.states)
-        lost = len(crew) - len(ends)
+        for one in ended.well:
+            states.update(one.states)
+        lost = len(crew) - len(ended.well)
         return Delivered(
             states=dict(states),
             problem=next(
-                (end.problem for end in ends if end.problem),
+                (one.problem for one in ended.well if one.problem),
                 f"{lost} of {len(crew)} sending processes died." if lost else "",
             ),
-            stopped=any(end.stopped for end in ends),
-            hard=any(end.hard for end in ends),
+            stopped=any(one.stopped for one in ended.well),
+            hard=any(one.hard for one in ended.well),
         )
 
 
-def _signal(processes: Sequence[multiprocessing.process.BaseProcess]) -> None:
-    for process in processes:
-        if process.pid is not None and process.is_alive():
-            with suppress(ProcessLookupError):
-                os.kill(process.pid, signal.SIGTERM)
+@dataclass(slots=True, kw_only=True)
+class _Ended:
+    """How the senders ended; one that died is not among them."""
+
+    well: list[Delivered] = field(default_factory=list)
+    errors: list[Exception] = field(default_factory=list)
 
 
 def _send(
     make: Callable[[Connection | None], Postman],
     pipe: Connection,
+    heard: Connection,
     remote: bool,
     seconds: float | None,
 ) -> None:
     """The life of one sender."""
-    # The terminal's interrupt reaches all; the one that started them passes it on.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    postman = make(pipe if remote else None)
+    last: tuple[str, tuple[object]]
+    try:
+        postman = make(pipe if remote else None)
+        threading.Thread(target=_obey, args=(postman, heard), daemon=True).start()
+        last = ("done", (postman.deliver(seconds),))
+    except _MENDABLE as error:
+        last = ("raised", (error,))
+    with suppress(BrokenPipeError):  # nobody is there to be told
+        pipe.send(last)
 
-    def stop(_number: int, _frame: object) -> None:
-        postman.halt() if postman.is_stopped else postman.stop()
 
-    signal.signal(signal.SIGTERM, stop)
-    pipe.send(("done", (postman.deliver(seconds),)))
+def _obey(postman: Postman, heard: Connection) -> None:
+    """Do what the process that started this one wants, and when it is gone, end."""
+    while True:
+        try:
+            wanted = heard.recv()
+        except (EOFError, OSError):
+            postman.stop()
+            log.warning(
+                "The process that started this one is gone; what is under way ends.",
+                extra={"action": "stop"},
+            )
+            return
+        postman.halt() if wanted > 1 else postman.stop()
 
 
-def _keep(
-    pipe: Connection, books: Books | None, lock: threading.Lock, ends: list[Delivered]
-) -> None:
+def _keep(pipe: Connection, books: Books | None, lock: threading.Lock, ended: _Ended) -> None:
     """Answer one sender until it is done, or gone."""
     entered = False
     while True:
@@ -193,7 +247,10 @@ def _keep(
         except (EOFError, OSError):
             break
         if question == "done":
-            ends.append(details[0])
+            ended.well.append(details[0])
+            return
+        if question == "raised":
+            ended.errors.append(details[0])
             return
         assert books is not None
         try:
@@ -201,7 +258,8 @@ def _keep(
                 answer = (True, getattr(books, question)(*details))
         except Exception as error:  # noqa: BLE001 - raised by the one that asked
             answer = (False, error)
-        entered = (entered or question == "enter") and question != "leave"
+        else:
+            entered = (entered or question == "enter") and question != "leave"
         with suppress(OSError):
             pipe.send(answer)
     if entered and books is not None:

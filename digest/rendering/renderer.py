@@ -2,7 +2,8 @@
 
 premailer costs a hundred times what filling a template costs. So all new cards of a call stand in
 one document and it runs once; the parts are cut from its tree, not from its text, because a
-paper's title could imitate any mark in the text.
+paper's title could imitate any mark in the text. What was made is kept by its content's hash:
+the next pass over the same papers makes nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,32 +28,38 @@ from digest.rendering.card import Entry, View, view
 from digest.rendering.personal import personal_words
 from digest.rendering.templating import Templates
 
+KEPT = 8192  # cards; one takes 5 KB
+
 
 class Renderer:
-    """The templates of a directory, in every language, for one site.
+    """The templates of a directory, in every language, for one site; remembers `most` cards.
 
     Raises TemplateError, which names the file, for a template that is missing or does not
     compile.
     """
 
-    def __init__(self, templates: Path, site: Site) -> None:
+    def __init__(self, templates: Path, site: Site, *, most: int = KEPT) -> None:
         self._templates, self._site = Templates(templates, site), site
         self._skeletons: dict[tuple[str, str], Part] = {}
+        self._most = most
+        self._cards: dict[str, Part] = {}  # by hash; what was asked for last stands last
 
     def cards(self, entries: Sequence[Entry], *, locale: str) -> list[Part]:
-        """A part for each entry, in order; equal ones are rendered once."""
+        """A part for each entry, in order; what has the same content is rendered once."""
         language = locales.language(locale)
         views = [view(entry, language=language) for entry in entries]
         keys = [
             self._card_key(entry, shown, language=language)
             for entry, shown in zip(entries, views, strict=True)
         ]
+        parts = {key: self._cards[key] for key in keys if key in self._cards}
         new = {
             key: (_name(entry), shown)
             for key, entry, shown in zip(keys, entries, views, strict=True)
+            if key not in parts
         }
         html = self._card_html(list(new.values()), language=language)
-        parts = {
+        parts |= {
             key: Part(
                 hash=key,
                 kind="card",
@@ -62,7 +70,15 @@ class Renderer:
             )
             for number, (key, (name, shown)) in enumerate(new.items())
         }
+        self._keep(parts)
         return [parts[key] for key in keys]
+
+    def _keep(self, parts: Mapping[str, Part]) -> None:
+        for key, part in parts.items():
+            self._cards.pop(key, None)
+            self._cards[key] = part
+        for old in list(islice(self._cards, max(0, len(self._cards) - self._most))):
+            self._cards.pop(old, None)
 
     def skeleton(self, kind: str = "digest", *, locale: str) -> Part:
         """The mail around the papers, with places for the personal words."""
