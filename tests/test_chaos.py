@@ -7,7 +7,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -120,9 +120,16 @@ def test_never_above_the_limit_though_one_worker_is_killed(
         rate=30.0,
         crashes=False,
         manners=Manners(),
+        people=150,
+        between=60,
     )
     campaign = survived(trial, tmp_path)
-    assert campaign.record.busiest(2.0) <= 2 * 30
+    record, [kill] = campaign.record, campaign.kills
+    assert 30 < record.busiest(2.0) <= 2 * 30
+    before = {record.name_of(mail) for mail in record.accepted if mail.at < kill.at}
+    assert len(before) == 3
+    assert set(kill.struck) <= before
+    assert any(mail.at > kill.at for mail in record.accepted)
 
 
 # ------------------------------------------------------------------ the harness
@@ -162,7 +169,14 @@ def test_nothing_outlives_a_harness_that_is_killed(tmp_path: Path) -> None:
 def mail(address: str = ADA, slot: str = MONDAY, **more: Any) -> Accepted:
     papers = {MONDAY: (1, 2), TUESDAY: (3, 4)}[slot]
     found = Accepted(
-        at=0.0, recipient=address, to=address, address=address, slot=slot, papers=papers, hash="a"
+        at=0.0,
+        connection=1,
+        recipient=address,
+        to=address,
+        address=address,
+        slot=slot,
+        papers=papers,
+        hash="a",
     )
     return replace(found, **more)
 
@@ -234,6 +248,24 @@ TWO_DAYS = {(ADA, MONDAY): SENT, (ADA, TUESDAY): SENT}
 )
 def test_what_is_wrong(found: Evidence, breach: str) -> None:
     assert any(one.startswith(breach) for one in judge(found).breaches)
+
+
+# ------------------------------------------------------------------ the record
+
+
+@pytest.mark.parametrize(
+    ("moments", "most"),
+    [
+        ([], 0),
+        ([5.0], 1),
+        ([0.0, 1.0, 1.9, 2.0, 3.9, 4.0], 3),  # a window is half open: 0.0 and 2.0 lie apart
+        ([0.0, 0.5, 9.0, 9.5, 10.0, 10.9, 20.0], 4),
+        ([2.9, 1.0, 2.5], 3),  # the sink's connections take turns
+    ],
+)
+def test_the_busiest_window(moments: Sequence[float], most: int, tmp_path: Path) -> None:
+    record = Record(tmp_path / "record.jsonl", accepted=[mail(at=at) for at in moments])
+    assert record.busiest(2.0) == most
 
 
 # ------------------------------------------------------------------ the sink

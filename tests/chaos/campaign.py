@@ -54,6 +54,7 @@ class Trial:
     connections: int = 4  # for each worker
     policy: str = "keep"
     people: int = 40
+    between: int | None = None  # mails, at least, before a disturbance; None leaves it to chance
     manners: Manners = ROUGH
     mutant: str = ""
     strikes: Sequence[str] = ("kill",)  # kill | stop | database: chosen from at random
@@ -67,6 +68,8 @@ class Trial:
 class Kill:
     """A disturbance, and where it struck."""
 
+    at: float  # monotonic seconds
+    struck: Sequence[str]  # the names of the senders
     how: str  # kill | stop | database | one of CRASHES
     where: str  # idle | claimed | sending | committing | rescue
     claimed: int
@@ -232,7 +235,7 @@ class Campaign:
             if all(sender.crash for sender in self._senders):
                 wait = 4 * share  # give them the time to do it themselves
             else:
-                wait = self._dice.randint(1, share)
+                wait = self.trial.between or self._dice.randint(1, share)
             target, feed_at = len(self.record.accepted) + wait, 0.0
             for _ in self._looks("nothing is sent"):
                 if time.monotonic() >= feed_at:
@@ -240,10 +243,17 @@ class Campaign:
                     feed_at = time.monotonic() + FEEDING
                 if self._fell():
                     break
-                if len(self.record.accepted) >= target:
+                if len(self.record.accepted) >= target and self._are_at_work():
                     time.sleep(self._dice.random() * self.trial.manners.wait)
                     self._strike()
                     break
+
+    def _are_at_work(self) -> bool:
+        """Whether all senders got mail through, which only a trial with time for it asks for."""
+        if self.trial.between is None:
+            return True
+        names = {self.record.name_of(mail) for mail in self.record.accepted}
+        return names.issuperset(sender.name for sender in self._senders)
 
     def _feed(self, enough: int) -> None:
         while self._house.waiting() < enough:
@@ -329,6 +339,8 @@ class Campaign:
         self.record.follow()
         self.kills.append(
             Kill(
+                at=until,
+                struck=[sender.name for sender in struck],
                 how=how,
                 where=where,
                 claimed=held[State.CLAIMED],

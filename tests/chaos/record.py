@@ -13,6 +13,7 @@ class Accepted:
     """One mail that the sink took charge of."""
 
     at: float  # monotonic seconds
+    connection: int
     recipient: str  # of the envelope
     to: str  # of the header
     address: str  # this, the slot and the papers as the text says
@@ -61,7 +62,7 @@ class Record:
             case {"kind": "fault", "what": str(what), "doubt": bool(doubt)}:
                 self.faults[what] += 1
                 self.doubts += doubt
-            case {"kind": "accepted", "connection": _, "papers": list(papers), **mail}:
+            case {"kind": "accepted", "papers": list(papers), **mail}:
                 self.accepted.append(Accepted(papers=tuple(papers), **mail))  # type: ignore[arg-type] # as Conversation._keep writes it
             case _:
                 raise ValueError(f"the sink wrote {entry}")
@@ -77,6 +78,10 @@ class Record:
             and (visit.closed is None or visit.closed >= start)
             for visit in self.visits.values()
         )
+
+    def name_of(self, mail: Accepted) -> str:
+        """Who brought it."""
+        return self.visits[mail.connection].name
 
     def busiest(self, seconds: float) -> int:
         """The most that was accepted in any window of so many seconds."""
