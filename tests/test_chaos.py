@@ -21,10 +21,11 @@ from sqlalchemy import text
 from digest.models import State
 from digest.storage.database import open_database
 from tests.chaos.__main__ import main
-from tests.chaos.campaign import PATIENCE, Campaign, Kill, Trial
+from tests.chaos.campaign import Campaign, Trial
 from tests.chaos.house import Postgres, postgres
 from tests.chaos.record import Accepted, Record
 from tests.chaos.sender import MUTANTS
+from tests.chaos.siege import PATIENCE, Kill
 from tests.chaos.sink import Manners
 from tests.chaos.verdict import Evidence, Row, judge
 
@@ -90,7 +91,7 @@ def test_stopped_for_longer_than_the_lease_and_continued(tmp_path: Path, server:
         seed=1,
         workers=3,
         strikes=("stop",),
-        crashes=False,
+        crashes=(),
     )
     assert {kill.how for kill in survived(trial, tmp_path).kills} == {"stop"}
 
@@ -103,7 +104,7 @@ def test_machines_whose_clocks_are_an_hour_apart(tmp_path: Path, server: Postgre
         seed=2,
         workers=2,
         skew=timedelta(hours=1),
-        crashes=False,
+        crashes=(),
     )
     survived(trial, tmp_path)
 
@@ -118,7 +119,7 @@ def test_never_above_the_limit_though_one_worker_is_killed(
         seed=1,
         workers=3,
         rate=30.0,
-        crashes=False,
+        crashes=(),
         manners=Manners(),
         people=150,
         between=60,
@@ -275,7 +276,7 @@ CONTENT = b"To: <%s>\r\n\r\nSlot 2026-05-25 of %s,=\r\n papers 1 2.\r\n.\r\n"
 
 
 @contextmanager
-def talking(folder: Path, **manners: float) -> Iterator[tuple[socket.socket, Record]]:
+def talking(folder: Path, **manners: Any) -> Iterator[tuple[socket.socket, Record]]:
     """A connection to a sink, past its greeting, and the sink's record."""
     record = Record(folder / "record.jsonl")
     command = [sys.executable, "-m", "tests.chaos.sink", str(record.path)]

@@ -14,9 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.campaign import Campaign, Kill, Stuck, Trial
+from tests.chaos.campaign import Campaign, Trial
+from tests.chaos.doom import CRASHES
 from tests.chaos.house import postgres
-from tests.chaos.sender import CRASHES, MUTANTS
+from tests.chaos.sender import MUTANTS
+from tests.chaos.siege import Kill, Stuck
 from tests.chaos.verdict import Verdict
 
 COLUMNS = "{:>4}  {:<24} {:<11} {:>8} {:>8} {:>12} {:>8}"

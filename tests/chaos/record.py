@@ -39,7 +39,7 @@ class Record:
     accepted: list[Accepted] = field(default_factory=list)
     visits: dict[int, Visit] = field(default_factory=dict)
     faults: Counter[str] = field(default_factory=Counter)
-    doubts: int = 0  # faults after which nobody can tell whether the content was kept
+    doubtful: list[int] = field(default_factory=list)  # connections; see `doubts`
     _read: int = 0
 
     def follow(self) -> None:
@@ -59,21 +59,31 @@ class Record:
                 self.visits[number].name = name
             case {"kind": "close", "connection": int(number), "at": float(at)}:
                 self.visits[number].closed = at
-            case {"kind": "fault", "what": str(what), "doubt": bool(doubt)}:
+            case {
+                "kind": "fault",
+                "what": str(what),
+                "doubt": bool(doubt),
+                "connection": int(number),
+            }:
                 self.faults[what] += 1
-                self.doubts += doubt
+                self.doubtful += [number] * doubt
             case {"kind": "accepted", "papers": list(papers), **mail}:
                 self.accepted.append(Accepted(papers=tuple(papers), **mail))  # type: ignore[arg-type] # as Conversation._keep writes it
             case _:
                 raise ValueError(f"the sink wrote {entry}")
 
+    @property
+    def doubts(self) -> int:
+        """Faults after which nobody can tell whether the content was kept."""
+        return len(self.doubtful)
+
     def open_between(self, start: float, end: float, name: str) -> int:
-        """How many connections of a process were open at some time between the two moments.
+        """How many connections of a process, and of those it started, were open between them.
 
         A connection that had not said EHLO had carried nothing.
         """
         return sum(
-            visit.name == name
+            visit.name.endswith(name)
             and visit.opened <= end
             and (visit.closed is None or visit.closed >= start)
             for visit in self.visits.values()
