@@ -22,6 +22,7 @@ from digest.models import State
 from digest.storage.database import open_database
 from tests.chaos.__main__ import main
 from tests.chaos.campaign import Campaign, Trial
+from tests.chaos.doom import CRASHES
 from tests.chaos.house import Postgres, postgres
 from tests.chaos.record import Accepted, Record
 from tests.chaos.sender import MUTANTS
@@ -30,6 +31,7 @@ from tests.chaos.sink import Manners
 from tests.chaos.verdict import Evidence, Row, judge
 
 ROOT = Path(__file__).resolve().parents[1]
+SIZE = 57_000  # bytes, of a digest of fifteen papers
 ADA, BEN = "ada@example.org", "ben@example.org"
 MONDAY, TUESDAY = "2026-05-25", "2026-05-26"
 
@@ -60,6 +62,51 @@ def test_killed_at_any_moment_on_sqlite(policy: str, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/digest.db"
     trial = Trial(name="sqlite", url=url, kills=4, seed=1, policy=policy)
     assert any(kill.sending for kill in survived(trial, tmp_path).kills)
+
+
+def test_killed_at_any_moment_with_helpers_on_sqlite(tmp_path: Path) -> None:
+    """One process writes the ledger, three others compose and send, and any of them dies."""
+    url = f"sqlite:///{tmp_path}/digest.db"
+    trial = Trial(name="crew", url=url, kills=6, seed=3, workers=3, size=SIZE)
+    campaign = survived(trial, tmp_path)
+    assert {kill.role for kill in campaign.kills} == {"writer", "helper"}
+    names = {campaign.record.name_of(mail) for mail in campaign.record.accepted}
+    assert len({name for name in names if name.endswith("writer-1.example.org")}) >= 3
+
+
+@pytest.mark.parametrize("crash", CRASHES)
+def test_killed_at(crash: str, tmp_path: Path) -> None:
+    """At each of the places once; who dies while it rescues comes after another that was killed."""
+    second = crash == "during rescue"
+    trial = Trial(
+        name=crash,
+        url=f"sqlite:///{tmp_path}/digest.db",
+        kills=1 + second,
+        seed=1,
+        people=20,
+        size=SIZE,
+        crashes=(crash,),
+        doomed=1 + second,
+        manners=Manners(wait=0.03),
+    )
+    assert [kill.how for kill in survived(trial, tmp_path).kills] == ["kill"] * second + [crash]
+
+
+def test_a_clock_that_steps_back_an_hour(tmp_path: Path) -> None:
+    """Nothing is refused here, or it would have to wait for the hour to pass again."""
+    trial = Trial(
+        name="back",
+        url=f"sqlite:///{tmp_path}/digest.db",
+        kills=3,
+        seed=1,
+        between=40,
+        manners=Manners(wait=0.1, gone_after=0.01, surely=30),
+        step_back=timedelta(hours=1),
+    )
+    campaign = survived(trial, tmp_path)
+    assert campaign.stepped_at is not None
+    moments = [mail.at - campaign.stepped_at for mail in campaign.record.accepted]
+    assert min(moments) < 0 < max(moments)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +140,12 @@ def test_stopped_for_longer_than_the_lease_and_continued(tmp_path: Path, server:
         strikes=("stop",),
         crashes=(),
     )
-    assert {kill.how for kill in survived(trial, tmp_path).kills} == {"stop"}
+    campaign = survived(trial, tmp_path)
+    for kill in campaign.kills:
+        assert kill.how == "stop"
+        assert kill.sending > 0
+        assert kill.missed > 0  # others wrote its rows down as unknown
+        assert kill.went_on
 
 
 def test_machines_whose_clocks_are_an_hour_apart(tmp_path: Path, server: Postgres) -> None:
@@ -331,9 +383,9 @@ def test_what_was_accepted_is_on_record_when_the_client_hears_of_it(tmp_path: Pa
     assert [(one.recipient, one.to) for one in record.accepted] == [(ADA, ADA), (BEN, BEN)]
     [visit] = record.visits.values()
     assert visit.name == "sender-1.example.org"
-    assert record.open_between(visit.opened, visit.opened, visit.name) == 1
-    assert record.open_between(visit.opened, visit.opened, "sender-2.example.org") == 0
-    assert record.open_between(0.0, visit.opened - 1, visit.name) == 0
+    assert record.open_between(visit.opened, visit.opened, visit.name).total() == 1
+    assert record.open_between(visit.opened, visit.opened, "sender-2.example.org").total() == 0
+    assert record.open_between(0.0, visit.opened - 1, visit.name).total() == 0
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from tests.chaos.sink import Manners
 from tests.chaos.verdict import Evidence, Verdict, judge
 
 FEEDING = 0.5  # seconds between two looks whether enough is left to send
+STEP_AFTER = 4.0  # seconds until the business clock steps back
 TRIES = 500  # to catch a sender while it sends
 
 ROUGH = Manners(
@@ -75,7 +76,8 @@ class Campaign(Siege):
         alone = trial.url.startswith("sqlite")
         self._wanted, self._processes = (1, trial.workers) if alone else (trial.workers, 1)
         self._port = 0
-        self._steps_at = time.time() + 4.0 if trial.step_back else None
+        # Monotonic seconds, when the business clock goes back.
+        self.stepped_at = time.monotonic() + STEP_AFTER if trial.step_back else None
 
     @property
     def _ledger(self) -> Ledger:
@@ -125,7 +127,7 @@ class Campaign(Siege):
                 rate=self.trial.rate,
                 skew=self._begun % self.trial.workers * self.trial.skew.total_seconds(),
                 began=self._house.began.timestamp(),
-                steps_at=self._steps_at,
+                steps_at=self.stepped_at,
                 step_back=self.trial.step_back.total_seconds(),
                 mark=str(mark),
                 crash=crash,
@@ -227,9 +229,18 @@ class Campaign(Siege):
             if not self._ledger.is_listed(victim.pid):
                 break
         missed = self._ledger.unknowns_of(victim.pid) - before
-        self.kills[-1] = replace(self.kills[-1], missed=missed)
         victim.excused_since = time.monotonic()
         self._let_go(victim)
+        went_on = self._goes_on(victim)
+        self.kills[-1] = replace(self.kills[-1], missed=missed, went_on=went_on)
+
+    def _goes_on(self, victim: Player) -> bool:
+        """Whether one that was let go is on the list of workers again, and did not end instead."""
+        for _ in self._looks("one that was stopped does not go on"):
+            self._feed(1)
+            if victim.process.poll() is not None or self._ledger.is_listed(victim.pid):
+                break
+        return victim.process.poll() is None
 
     def _restart_database(self, restart: Callable[[], None]) -> None:
         since, held = time.monotonic(), self._held(self._players)

@@ -45,7 +45,9 @@ class Mark:
 
     def __init__(self, path: Path) -> None:
         if not path.exists():
-            path.write_bytes(bytes(self._LAYOUT.size))
+            begun = path.with_name(f".{path.name}")
+            begun.write_bytes(bytes(self._LAYOUT.size))
+            begun.rename(path)  # nobody finds half of it
         with path.open("r+b") as file:
             self._memory = mmap.mmap(file.fileno(), self._LAYOUT.size)
 

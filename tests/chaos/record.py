@@ -77,16 +77,17 @@ class Record:
         """Faults after which nobody can tell whether the content was kept."""
         return len(self.doubtful)
 
-    def open_between(self, start: float, end: float, name: str) -> int:
+    def open_between(self, start: float, end: float, name: str) -> Counter[str]:
         """How many connections of a process, and of those it started, were open between them.
 
         A connection that had not said EHLO had carried nothing.
         """
-        return sum(
-            visit.name.endswith(name)
+        return Counter(
+            visit.name
+            for visit in self.visits.values()
+            if visit.name.endswith(name)
             and visit.opened <= end
             and (visit.closed is None or visit.closed >= start)
-            for visit in self.visits.values()
         )
 
     def name_of(self, mail: Accepted) -> str:

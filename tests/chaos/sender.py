@@ -61,7 +61,7 @@ class Orders:
     rate: float | None  # messages a second of all senders together
     began: float  # Unix seconds, when the business clock began
     skew: float  # seconds that this machine's clock is wrong
-    steps_at: float | None  # Unix seconds, when the business clock ...
+    steps_at: float | None  # monotonic seconds, when the business clock ...
     step_back: float  # ... goes back by so many of its seconds
     mark: str  # the file that says what the process is at, and when it died
     crash: str = ""  # one of CRASHES: kills itself there, or one of its helpers does, ...
@@ -112,7 +112,7 @@ MUTANTS: dict[str, Callable[[], None]] = {
 def business_clock(orders: Orders) -> datetime:
     """The time that digests are due by: it runs fast, so that a minute's wait is short."""
     passed = (time.time() - orders.began) * SPEED
-    if orders.steps_at is not None and time.time() >= orders.steps_at:
+    if orders.steps_at is not None and time.monotonic() >= orders.steps_at:
         passed -= orders.step_back
     return datetime.fromtimestamp(orders.began + passed + orders.skew, UTC)
 

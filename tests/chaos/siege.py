@@ -44,6 +44,7 @@ class Kill:
     connections: int  # open then, from the sink's side
     unknown: int = 0  # rows, before the next one
     missed: int = 0  # attempts of one that was stopped that became unknown before it went on
+    went_on: bool = False  # afterwards it works again
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,20 +68,20 @@ class Player:
     errors: Path
     # Since when its session with the database may be ended, so that it may end with that.
     excused_since: float | None = None
-    buried: set[int] = field(default_factory=set)  # helpers that are known to be dead
+    family: dict[int, Helper] = field(default_factory=dict)
+    buried: set[int] = field(default_factory=set)  # of the family
 
     @property
     def pid(self) -> int:
         return self.process.pid
 
     def helpers(self) -> list[Helper]:
-        """Those that live, or died since the last look."""
-        found = []
+        """All that it ever started, but for those that are known to have died."""
         for path in self.errors.parent.glob(f"{self.name}.mark.*"):
-            pid = path.suffix.removeprefix(".")
-            if pid.isdigit() and int(pid) not in self.buried:
-                found.append(Helper(f"{pid}.{self.name}", int(pid), Mark(path)))
-        return found
+            name = path.suffix.removeprefix(".")
+            if name.isdigit() and int(name) not in self.family:
+                self.family[int(name)] = Helper(f"{name}.{self.name}", int(name), Mark(path))
+        return [one for pid, one in self.family.items() if pid not in self.buried]
 
 
 class Stuck(Exception):
@@ -320,10 +321,11 @@ class Siege:
     def _connections(self, name: str, since: float, until: float) -> int:
         """How many may have carried what no commit has the result of.
 
-        One that ended a moment ago counts, but its successor then does not.
+        One that ended a moment ago counts, but its successor then does not: none of the processes
+        ever has more than there may be in all.
         """
         found = self.record.open_between(since - JUST_NOW, until, name)
-        return min(found, self._most)
+        return sum(min(count, self._most) for count in found.values())
 
     def _tell_last(self) -> None:
         """The last kill is complete when the next one comes: it shows what was unknown by then."""
