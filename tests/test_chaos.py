@@ -22,6 +22,7 @@ from digest.models import State
 from digest.storage.database import open_database
 from tests.chaos.__main__ import main
 from tests.chaos.campaign import Campaign, Trial
+from tests.chaos.days import Days, House
 from tests.chaos.doom import CRASHES
 from tests.chaos.house import Postgres, postgres
 from tests.chaos.record import Accepted, Record
@@ -185,12 +186,41 @@ def test_never_above_the_limit_though_one_worker_is_killed(
     assert any(mail.at > kill.at for mail in record.accepted)
 
 
+def kept(house: House, folder: Path) -> Days:
+    """A house whose days passed without a breach: all that the calendar wants, nothing twice."""
+    days = Days(house, folder, lambda _kill: None)
+    verdict = days.run()
+    assert verdict.breaches == []
+    assert len(days.kills) >= house.kills
+    return days
+
+
+def test_a_house_whose_scheduler_is_killed(tmp_path: Path) -> None:
+    kept(House(name="alone", url=f"sqlite:///{tmp_path}/d.db", kills=5, seed=1), tmp_path)
+
+
+def test_a_house_on_two_machines_whose_clocks_are_an_hour_apart(
+    tmp_path: Path, server: Postgres
+) -> None:
+    """Two schedulers and three workers, killed at planning, at sending and at any time."""
+    days = kept(House(name="shared", url=server.create("shared"), kills=6, seed=1), tmp_path)
+    assert {kill.role for kill in days.kills} == {"scheduler", "worker"}
+
+
 # ------------------------------------------------------------------ the harness
+
+
+def test_a_house_that_trusts_its_machines_clocks_is_found_out(
+    tmp_path: Path, server: Postgres
+) -> None:
+    house = House(name="own", url=server.create("own"), kills=0, seed=1, days=1, mutant="own clock")
+    breaches = Days(house, tmp_path, lambda _kill: None).run().breaches
+    assert any("never planned, but accepted" in breach for breach in breaches)
 
 
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_a_broken_sender_is_found_out(mutant: str, capsys: pytest.CaptureFixture[str]) -> None:
-    trial = ["--database", "sqlite", "--workers", "1", "--policy", "keep"]
+    trial = ["--kind", "senders", "--database", "sqlite", "--workers", "1", "--policy", "keep"]
     assert main(["--kills", "4", "--seed", "1", *trial, "--mutant", mutant]) == 1
     assert "sent twice: reader" in capsys.readouterr().out
 
@@ -204,7 +234,8 @@ def test_the_servers_settings_are_durable(server: Postgres) -> None:
 
 
 def test_nothing_outlives_a_harness_that_is_killed(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.chaos", "--kills", "1000", "--database", "sqlite"]
+    command = [sys.executable, "-m", "tests.chaos", "--kills", "1000"]
+    command += ["--database", "sqlite", "--workers", "3"]
     own = {**os.environ, "TMPDIR": str(tmp_path)}
     with subprocess.Popen(command, cwd=ROOT, env=own, stdout=subprocess.PIPE, text=True) as harness:
         assert harness.stdout is not None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -209,13 +207,10 @@ class Campaign(Siege):
             moment = self._halt(victim)
             if self._held([victim])[State.SENDING]:
                 break
-            self._let_go(victim)
+            self._go_on(victim)
             time.sleep(self._dice.random() * 0.02)
             self._feed(1)
         return victim, moment
-
-    def _let_go(self, victim: Player | Helper) -> None:
-        os.kill(victim.pid, signal.SIGCONT)
 
     def _hold_up(self) -> None:
         """Let one that was stopped go on only when others have taken it for dead."""
@@ -230,7 +225,7 @@ class Campaign(Siege):
                 break
         missed = self._ledger.unknowns_of(victim.pid) - before
         victim.excused_since = time.monotonic()
-        self._let_go(victim)
+        self._go_on(victim)
         went_on = self._goes_on(victim)
         self.kills[-1] = replace(self.kills[-1], missed=missed, went_on=went_on)
 

@@ -248,6 +248,9 @@ class Siege:
                 time.sleep(LOOK)
         return since, time.monotonic()
 
+    def _go_on(self, victim: Player | Helper) -> None:
+        os.kill(victim.pid, signal.SIGCONT)
+
     def _kill(self, victim: Player | Helper, moment: tuple[float, float]) -> None:
         """Kill one that was stopped at that moment, and write it down."""
         held = self._held([victim])

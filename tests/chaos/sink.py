@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import random
-import re
 import sys
 import threading
 import time
@@ -21,15 +20,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.chaos.letter import read
+
 GREETING = b"220 sink.example.org ESMTP\r\n"
 EXTENSIONS = (
     b"250-sink.example.org\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n"
     b"250-ENHANCEDSTATUSCODES\r\n250 SIZE 100000000\r\n"
 )
 END = b"\r\n.\r\n"
-SOFT_BREAK = b"=\r\n"  # RFC 2045 section 6.7
-OURS = re.compile(rb"Slot (\d{4}-\d\d-\d\d) of (\S+), papers ([\d ]+)\.")
-TO = re.compile(rb"^To: [^\r]*?<([^>]+)>", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,16 +231,12 @@ class Conversation(asyncio.Protocol):
         asyncio.get_running_loop().call_later(wait, answer_now)
 
     def _keep(self, recipient: bytes, content: bytes) -> None:
-        found = OURS.search(content.replace(SOFT_BREAK, b""))
-        to = TO.search(content)
+        letter = read(content)
         self._desk.write(
             "accepted",
             self._number,
             recipient=recipient.decode(),
-            to=to[1].decode() if to else "",
-            address=found[2].decode() if found else "",
-            slot=found[1].decode() if found else "",
-            papers=[int(paper) for paper in found[3].split()] if found else [],
+            **asdict(letter),
             hash=hashlib.sha256(content).hexdigest(),
         )
 
