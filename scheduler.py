@@ -49,6 +49,7 @@ log = logging.getLogger("scheduler")
 
 PLAN_SECONDS = 10
 WATCH_SECONDS = 60
+NOTING_SECONDS = 5
 LOOK_UP_SECONDS = 600
 NEGLECTED = {"plan": 300.0, "watch": 300.0}  # seconds after which it is not ready
 HOUSEKEEPING = "40 3 * * *"
@@ -75,8 +76,9 @@ def run(services: Services, stopped: threading.Event, at_once: threading.Event) 
         def end_at_once() -> None:
             at_once.wait()
             duty.end()
-            with sending:  # until what it cuts off is noted; nothing else is waited for
-                os._exit(HARD)
+            # Until what it cuts off is noted; not for long, for the database may be what hangs.
+            sending.acquire(timeout=NOTING_SECONDS)
+            os._exit(HARD)
 
         threading.Thread(target=end_at_once, daemon=True).start()
         pulse = Pulse(NEGLECTED)

@@ -7,7 +7,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -21,14 +21,18 @@ from sqlalchemy import text
 from digest.models import State
 from digest.storage.database import open_database
 from tests.chaos.__main__ import main
-from tests.chaos.campaign import PATIENCE, Campaign, Kill, Trial
+from tests.chaos.campaign import Campaign, Trial
+from tests.chaos.days import Days, House
+from tests.chaos.doom import CRASHES
 from tests.chaos.house import Postgres, postgres
 from tests.chaos.record import Accepted, Record
 from tests.chaos.sender import MUTANTS
+from tests.chaos.siege import PATIENCE, Kill
 from tests.chaos.sink import Manners
 from tests.chaos.verdict import Evidence, Row, judge
 
 ROOT = Path(__file__).resolve().parents[1]
+SIZE = 57_000  # bytes, of a digest of fifteen papers
 ADA, BEN = "ada@example.org", "ben@example.org"
 MONDAY, TUESDAY = "2026-05-25", "2026-05-26"
 
@@ -61,6 +65,51 @@ def test_killed_at_any_moment_on_sqlite(policy: str, tmp_path: Path) -> None:
     assert any(kill.sending for kill in survived(trial, tmp_path).kills)
 
 
+def test_killed_at_any_moment_with_helpers_on_sqlite(tmp_path: Path) -> None:
+    """One process writes the ledger, three others compose and send, and any of them dies."""
+    url = f"sqlite:///{tmp_path}/digest.db"
+    trial = Trial(name="crew", url=url, kills=6, seed=3, workers=3, size=SIZE)
+    campaign = survived(trial, tmp_path)
+    assert {kill.role for kill in campaign.kills} == {"writer", "helper"}
+    names = {campaign.record.name_of(mail) for mail in campaign.record.accepted}
+    assert len({name for name in names if name.endswith("writer-1.example.org")}) >= 3
+
+
+@pytest.mark.parametrize("crash", CRASHES)
+def test_killed_at(crash: str, tmp_path: Path) -> None:
+    """At each of the places once; who dies while it rescues comes after another that was killed."""
+    second = crash == "during rescue"
+    trial = Trial(
+        name=crash,
+        url=f"sqlite:///{tmp_path}/digest.db",
+        kills=1 + second,
+        seed=1,
+        people=20,
+        size=SIZE,
+        crashes=(crash,),
+        doomed=1 + second,
+        manners=Manners(wait=0.03),
+    )
+    assert [kill.how for kill in survived(trial, tmp_path).kills] == ["kill"] * second + [crash]
+
+
+def test_a_clock_that_steps_back_an_hour(tmp_path: Path) -> None:
+    """Nothing is refused here, or it would have to wait for the hour to pass again."""
+    trial = Trial(
+        name="back",
+        url=f"sqlite:///{tmp_path}/digest.db",
+        kills=3,
+        seed=1,
+        between=40,
+        manners=Manners(wait=0.1, gone_after=0.01, surely=30),
+        step_back=timedelta(hours=1),
+    )
+    campaign = survived(trial, tmp_path)
+    assert campaign.stepped_at is not None
+    moments = [mail.at - campaign.stepped_at for mail in campaign.record.accepted]
+    assert min(moments) < 0 < max(moments)
+
+
 @pytest.mark.parametrize(
     ("workers", "policy", "strike"), [(1, "keep", "database"), (3, "resend", "kill")]
 )
@@ -90,9 +139,14 @@ def test_stopped_for_longer_than_the_lease_and_continued(tmp_path: Path, server:
         seed=1,
         workers=3,
         strikes=("stop",),
-        crashes=False,
+        crashes=(),
     )
-    assert {kill.how for kill in survived(trial, tmp_path).kills} == {"stop"}
+    campaign = survived(trial, tmp_path)
+    for kill in campaign.kills:
+        assert kill.how == "stop"
+        assert kill.sending > 0
+        assert kill.missed > 0  # others wrote its rows down as unknown
+        assert kill.went_on
 
 
 def test_machines_whose_clocks_are_an_hour_apart(tmp_path: Path, server: Postgres) -> None:
@@ -103,7 +157,7 @@ def test_machines_whose_clocks_are_an_hour_apart(tmp_path: Path, server: Postgre
         seed=2,
         workers=2,
         skew=timedelta(hours=1),
-        crashes=False,
+        crashes=(),
     )
     survived(trial, tmp_path)
 
@@ -118,19 +172,55 @@ def test_never_above_the_limit_though_one_worker_is_killed(
         seed=1,
         workers=3,
         rate=30.0,
-        crashes=False,
+        crashes=(),
         manners=Manners(),
+        people=150,
+        between=60,
     )
     campaign = survived(trial, tmp_path)
-    assert campaign.record.busiest(2.0) <= 2 * 30
+    record, [kill] = campaign.record, campaign.kills
+    assert 30 < record.busiest(2.0) <= 2 * 30
+    before = {record.name_of(mail) for mail in record.accepted if mail.at < kill.at}
+    assert len(before) == 3
+    assert set(kill.struck) <= before
+    assert any(mail.at > kill.at for mail in record.accepted)
+
+
+def kept(house: House, folder: Path) -> Days:
+    """A house whose days passed without a breach: all that the calendar wants, nothing twice."""
+    days = Days(house, folder, lambda _kill: None)
+    verdict = days.run()
+    assert verdict.breaches == []
+    assert len(days.kills) >= house.kills
+    return days
+
+
+def test_a_house_whose_scheduler_is_killed(tmp_path: Path) -> None:
+    kept(House(name="alone", url=f"sqlite:///{tmp_path}/d.db", kills=5, seed=1), tmp_path)
+
+
+def test_a_house_on_two_machines_whose_clocks_are_an_hour_apart(
+    tmp_path: Path, server: Postgres
+) -> None:
+    """Two schedulers and three workers, killed at planning, at sending and at any time."""
+    days = kept(House(name="shared", url=server.create("shared"), kills=6, seed=1), tmp_path)
+    assert {kill.role for kill in days.kills} == {"scheduler", "worker"}
 
 
 # ------------------------------------------------------------------ the harness
 
 
+def test_a_house_that_trusts_its_machines_clocks_is_found_out(
+    tmp_path: Path, server: Postgres
+) -> None:
+    house = House(name="own", url=server.create("own"), kills=0, seed=1, days=1, mutant="own clock")
+    breaches = Days(house, tmp_path, lambda _kill: None).run().breaches
+    assert any("never planned, but accepted" in breach for breach in breaches)
+
+
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_a_broken_sender_is_found_out(mutant: str, capsys: pytest.CaptureFixture[str]) -> None:
-    trial = ["--database", "sqlite", "--workers", "1", "--policy", "keep"]
+    trial = ["--kind", "senders", "--database", "sqlite", "--workers", "1", "--policy", "keep"]
     assert main(["--kills", "4", "--seed", "1", *trial, "--mutant", mutant]) == 1
     assert "sent twice: reader" in capsys.readouterr().out
 
@@ -144,7 +234,8 @@ def test_the_servers_settings_are_durable(server: Postgres) -> None:
 
 
 def test_nothing_outlives_a_harness_that_is_killed(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.chaos", "--kills", "1000", "--database", "sqlite"]
+    command = [sys.executable, "-m", "tests.chaos", "--kills", "1000"]
+    command += ["--database", "sqlite", "--workers", "3"]
     own = {**os.environ, "TMPDIR": str(tmp_path)}
     with subprocess.Popen(command, cwd=ROOT, env=own, stdout=subprocess.PIPE, text=True) as harness:
         assert harness.stdout is not None
@@ -162,7 +253,14 @@ def test_nothing_outlives_a_harness_that_is_killed(tmp_path: Path) -> None:
 def mail(address: str = ADA, slot: str = MONDAY, **more: Any) -> Accepted:
     papers = {MONDAY: (1, 2), TUESDAY: (3, 4)}[slot]
     found = Accepted(
-        at=0.0, recipient=address, to=address, address=address, slot=slot, papers=papers, hash="a"
+        at=0.0,
+        connection=1,
+        recipient=address,
+        to=address,
+        address=address,
+        slot=slot,
+        papers=papers,
+        hash="a",
     )
     return replace(found, **more)
 
@@ -236,6 +334,24 @@ def test_what_is_wrong(found: Evidence, breach: str) -> None:
     assert any(one.startswith(breach) for one in judge(found).breaches)
 
 
+# ------------------------------------------------------------------ the record
+
+
+@pytest.mark.parametrize(
+    ("moments", "most"),
+    [
+        ([], 0),
+        ([5.0], 1),
+        ([0.0, 1.0, 1.9, 2.0, 3.9, 4.0], 3),  # a window is half open: 0.0 and 2.0 lie apart
+        ([0.0, 0.5, 9.0, 9.5, 10.0, 10.9, 20.0], 4),
+        ([2.9, 1.0, 2.5], 3),  # the sink's connections take turns
+    ],
+)
+def test_the_busiest_window(moments: Sequence[float], most: int, tmp_path: Path) -> None:
+    record = Record(tmp_path / "record.jsonl", accepted=[mail(at=at) for at in moments])
+    assert record.busiest(2.0) == most
+
+
 # ------------------------------------------------------------------ the sink
 
 ENVELOPE = b"MAIL FROM:<digest@example.org>\r\nRCPT TO:<%s>\r\nDATA\r\n"
@@ -243,7 +359,7 @@ CONTENT = b"To: <%s>\r\n\r\nSlot 2026-05-25 of %s,=\r\n papers 1 2.\r\n.\r\n"
 
 
 @contextmanager
-def talking(folder: Path, **manners: float) -> Iterator[tuple[socket.socket, Record]]:
+def talking(folder: Path, **manners: Any) -> Iterator[tuple[socket.socket, Record]]:
     """A connection to a sink, past its greeting, and the sink's record."""
     record = Record(folder / "record.jsonl")
     command = [sys.executable, "-m", "tests.chaos.sink", str(record.path)]
@@ -298,9 +414,9 @@ def test_what_was_accepted_is_on_record_when_the_client_hears_of_it(tmp_path: Pa
     assert [(one.recipient, one.to) for one in record.accepted] == [(ADA, ADA), (BEN, BEN)]
     [visit] = record.visits.values()
     assert visit.name == "sender-1.example.org"
-    assert record.open_between(visit.opened, visit.opened, visit.name) == 1
-    assert record.open_between(visit.opened, visit.opened, "sender-2.example.org") == 0
-    assert record.open_between(0.0, visit.opened - 1, visit.name) == 0
+    assert record.open_between(visit.opened, visit.opened, visit.name).total() == 1
+    assert record.open_between(visit.opened, visit.opened, "sender-2.example.org").total() == 0
+    assert record.open_between(0.0, visit.opened - 1, visit.name).total() == 0
 
 
 @pytest.mark.parametrize(

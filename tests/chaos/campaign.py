@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import os
-import random
-import signal
-import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import cycle
 from pathlib import Path
 
 from digest.models import State
+from tests.chaos.doom import CRASHES
 from tests.chaos.house import move_in
-from tests.chaos.record import Record
-from tests.chaos.sender import CRASHES, DATABASE_GONE, Mark, Orders
+from tests.chaos.ledger import Ledger
+from tests.chaos.sender import Orders
+from tests.chaos.siege import Helper, Kill, Player, Siege
 from tests.chaos.sink import Manners
 from tests.chaos.verdict import Evidence, Verdict, judge
 
-ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 60.0  # seconds without any progress after which the harness gives up
-JUST_NOW = 0.1  # seconds in which the result of a message may not be on disk yet
 FEEDING = 0.5  # seconds between two looks whether enough is left to send
-LOOK = 0.002  # seconds between two looks at processes and at the record
+STEP_AFTER = 4.0  # seconds until the business clock steps back
+TRIES = 500  # to catch a sender while it sends
 
 ROUGH = Manners(
     wait=0.03,
@@ -39,6 +33,7 @@ ROUGH = Manners(
     refuse=0.01,
     storm=0.002,
     storm_length=0.3,
+    surely=30,
 )
 
 
@@ -50,65 +45,41 @@ class Trial:
     url: str  # an empty database
     kills: int
     seed: int
-    workers: int = 1
+    workers: int = 1  # on SQLite one process that keeps the books of so many
     connections: int = 4  # for each worker
     policy: str = "keep"
     people: int = 40
+    size: int = 0  # bytes of a content, at least
+    between: int | None = None  # mails, at least, before a disturbance; None leaves it to chance
     manners: Manners = ROUGH
     mutant: str = ""
     strikes: Sequence[str] = ("kill",)  # kill | stop | database: chosen from at random
-    crashes: bool = True  # every second sender has a place to die at
+    crashes: Sequence[str] = CRASHES  # taken in turn: where senders that are doomed die
+    doomed: int = 2  # every so manieth sender is
     restart: Callable[[], None] | None = None  # of the database
     rate: float | None = None  # the limit in messages a second, for all workers together
     skew: timedelta = timedelta(0)  # between the clocks of one worker and the next
+    step_back: timedelta = timedelta(0)  # that the business clock goes back by after a while
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kill:
-    """A disturbance, and where it struck."""
-
-    how: str  # kill | stop | database | one of CRASHES
-    where: str  # idle | claimed | sending | committing | rescue
-    claimed: int
-    sending: int
-    connections: int  # open then, from the sink's side
-    unknown: int = 0  # rows, before the next one
-
-
-@dataclass(slots=True)
-class Sender:
-    """A running process."""
-
-    name: str
-    process: subprocess.Popen[bytes]
-    mark: Mark
-    crash: str
-    errors: Path
-    excused: bool = False  # its session with the database was ended; so it may end with that
-
-
-class Stuck(Exception):
-    """Nothing moves, or a process ended that nobody killed."""
-
-
-class Campaign:
+class Campaign(Siege):
     """One trial under way; `run` is all there is to call."""
 
     def __init__(self, trial: Trial, folder: Path, tell: Callable[[Kill], None]) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        most = trial.connections * trial.workers
+        super().__init__(folder, tell, seed=trial.seed, most=most, manners=trial.manners)
         self.trial = trial
-        self.kills: list[Kill] = []
-        self._folder, self._tell = folder, tell
-        self._dice = random.Random(trial.seed)
-        first = trial.seed % len(CRASHES)  # so that trials of a few kills differ
-        self._crashes = cycle(CRASHES[first:] + CRASHES[:first])
-        self._house = move_in(trial.url, folder, people=trial.people)
-        self.record = Record(folder / "record.jsonl")
-        self._senders: list[Sender] = []
-        self._begun = 0
+        self._crashes = cycle(trial.crashes)
+        self._house = move_in(trial.url, folder, people=trial.people, size=trial.size)
+        alone = trial.url.startswith("sqlite")
+        self._wanted, self._processes = (1, trial.workers) if alone else (trial.workers, 1)
         self._port = 0
-        # A limit that the workers share; one that has just begun does not know of the others yet.
-        self._most = trial.connections * trial.workers
+        # Monotonic seconds, when the business clock goes back.
+        self.stepped_at = time.monotonic() + STEP_AFTER if trial.step_back else None
+
+    @property
+    def _ledger(self) -> Ledger:
+        return self._house.ledger
 
     def run(self) -> Verdict:
         """Disturb, finish, judge. Raises Stuck when it cannot come to an end."""
@@ -123,116 +94,60 @@ class Campaign:
             return judge(
                 Evidence(
                     planned=self._house.planned,
-                    ledger=self._house.ledger(),
+                    ledger=self._ledger.rows(),
                     accepted=self.record.accepted,
-                    unknowns_allowed=sum(kill.connections for kill in self.kills)
-                    + self.record.doubts,
+                    unknowns_allowed=self._allowed.total() + self.record.doubts,
+                    shares=self._shares(),
                     resend=self.trial.policy == "resend",
                 )
             )
         finally:
-            self._house.office.engine.dispose()
-
-    # -------------------------------------------------------------- the mail server
-
-    @contextmanager
-    def _sink(self) -> Iterator[int]:
-        """Its port; it ends with its input, so it cannot outlive the harness."""
-        command = [sys.executable, "-m", "tests.chaos.sink", str(self.record.path)]
-        with subprocess.Popen(
-            [*command, self.trial.manners.to_json(), str(self.trial.seed)],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        ) as process:
-            assert process.stdin is not None
-            assert process.stdout is not None
-            try:
-                yield int(process.stdout.readline())
-            finally:
-                process.stdin.close()
-
-    def _hear_all(self) -> None:
-        """Wait until the sink has noticed that everybody is gone."""
-        for _ in self._looks("the sink still talks to somebody"):
-            if all(visit.closed is not None for visit in self.record.visits.values()):
-                return
+            self._ledger.engine.dispose()
 
     # -------------------------------------------------------------- the senders
 
     def _man(self, *, crashing: bool) -> None:
-        """Start the senders that are missing; every second one has a place to die at."""
-        while len(self._senders) < self.trial.workers:
-            self._begun += 1
-            doomed = crashing and self.trial.crashes and self._begun % 2 == 0
-            crash = next(self._crashes) if doomed else ""
-            self._senders.append(self._start(crash))
+        """Start the senders that are missing; some have a place to die at."""
+        while len(self._players) < self._wanted:
+            doomed = crashing and self.trial.crashes and (self._begun + 1) % self.trial.doomed == 0
+            self._send(next(self._crashes) if doomed else "")
 
-    def _start(self, crash: str) -> Sender:
-        name = f"sender-{self._begun}.example.org"
-        errors, mark = self._folder / f"{name}.errors", self._folder / f"{name}.mark"
-        orders = Orders(
-            name=name,
-            url=self.trial.url,
-            port=self._port,
-            folder=str(self._folder),
-            connections=self._most,
-            policy=self.trial.policy,
-            rate=self.trial.rate,
-            skew=self._begun % self.trial.workers * self.trial.skew.total_seconds(),
-            began=self._house.began.timestamp(),
-            mark=str(mark),
-            crash=crash,
-            passes=1 if crash == "during rescue" else self._dice.randint(1, 12),
-            mutant=self.trial.mutant,
-        )
-        shown = Mark(mark)
-        with errors.open("wb") as file:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "tests.chaos.sender", orders.to_json()],
-                cwd=ROOT,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=file,
-            )
-        return Sender(name, process, shown, crash, errors)
+    def _send(self, crash: str) -> None:
+        def orders(name: str, mark: Path) -> str:
+            return Orders(
+                name=name,
+                url=self.trial.url,
+                port=self._port,
+                folder=str(self._folder),
+                connections=self._most,
+                processes=self._processes,
+                policy=self.trial.policy,
+                rate=self.trial.rate,
+                skew=self._begun % self.trial.workers * self.trial.skew.total_seconds(),
+                began=self._house.began.timestamp(),
+                steps_at=self.stepped_at,
+                step_back=self.trial.step_back.total_seconds(),
+                mark=str(mark),
+                crash=crash,
+                passes=1 if crash == "during rescue" else self._dice.randint(1, 12),
+                mutant=self.trial.mutant,
+            ).to_json()
 
-    def _fallen(self) -> Sender | None:
-        """A sender that has ended; Stuck if it had no reason to."""
-        for sender in self._senders:
-            code = sender.process.poll()
-            if code is None:
-                continue
-            if code == -signal.SIGKILL and sender.crash:
-                return sender
-            if code == DATABASE_GONE and sender.excused:
-                return sender
-            raise Stuck(
-                f"{sender.name} ended by itself with {code}: {sender.errors.read_text()[-2000:]}"
-            )
-        return None
-
-    def _bury(self, sender: Sender) -> None:
-        sender.process.wait(PATIENCE)
-        assert sender.process.stdin is not None
-        sender.process.stdin.close()
-        self._senders.remove(sender)
-
-    def _end_all(self) -> None:
-        for sender in list(self._senders):
-            sender.process.kill()
-            self._bury(sender)
+        role = "writer" if self._processes > 1 else "sender"
+        self._start(role, "tests.chaos.sender", crash, orders)
 
     # -------------------------------------------------------------- disturbing
 
     def _disturb(self) -> None:
+        share = 3 * self.trial.connections
         while len(self.kills) < self.trial.kills:
             self._man(crashing=True)
-            share = 3 * self.trial.connections
-            if all(sender.crash for sender in self._senders):
-                wait = 4 * share  # give them the time to do it themselves
+            # Every second disturbance is left to one that is doomed: it has the time for it.
+            turn = len(self.kills) % self.trial.doomed == self.trial.doomed - 1
+            if turn and any(player.crash for player in self._players):
+                wait = 4 * share
             else:
-                wait = self._dice.randint(1, share)
+                wait = self.trial.between or self._dice.randint(1, share)
             target, feed_at = len(self.record.accepted) + wait, 0.0
             for _ in self._looks("nothing is sent"):
                 if time.monotonic() >= feed_at:
@@ -240,117 +155,94 @@ class Campaign:
                     feed_at = time.monotonic() + FEEDING
                 if self._fell():
                     break
-                if len(self.record.accepted) >= target:
+                if len(self.record.accepted) >= target and self._are_at_work():
                     time.sleep(self._dice.random() * self.trial.manners.wait)
                     self._strike()
                     break
 
+    def _are_at_work(self) -> bool:
+        """Whether all senders got mail through, which only a trial with time for it asks for."""
+        if self.trial.between is None:
+            return True
+        names = {self.record.name_of(mail) for mail in self.record.accepted}
+        return names.issuperset(player.name for player in self._players)
+
     def _feed(self, enough: int) -> None:
-        while self._house.waiting() < enough:
+        while self._ledger.waiting() < enough:
             self._house.plan_another_day()
 
-    def _fell(self) -> bool:
-        """Whether a sender fell; it is written down and buried."""
-        fallen = self._fallen()
-        if fallen is None:
-            return False
-        if fallen.process.returncode != DATABASE_GONE:
-            moment = fallen.mark.died_at
-            self._note(fallen.crash, [fallen], self._held([fallen]), since=moment, until=moment)
-        self._bury(fallen)
-        return True
-
     def _strike(self) -> None:
-        match self._dice.choice(self.trial.strikes):
-            case "database" if self.trial.restart is not None:
-                self._restart_database(self.trial.restart)
-            case "stop":
-                self._hold_up(self._halted("stop"))
-            case _:
-                victim = self._halted("kill")
-                victim.process.kill()
-                self._bury(victim)
+        strike = self._dice.choice(self.trial.strikes)
+        if strike == "database" and self.trial.restart is not None:
+            self._restart_database(self.trial.restart)
+        elif strike == "stop":
+            self._hold_up()
+        else:
+            # Who is to die when it rescues needs something to rescue.
+            fruitful = "during rescue" in self.trial.crashes[:1] and not self.kills
+            victim, moment = self._halt_sending() if fruitful else self._halt_any()
+            self._kill(victim, moment)
 
-    def _halted(self, how: str) -> Sender:
-        """Choose a sender, stop it, and write down what it has in hand."""
+    def _halt_any(self) -> tuple[Player | Helper, tuple[float, float]]:
+        victim = self._victim()
+        return victim, self._halt(victim)
+
+    def _victim(self) -> Player | Helper:
+        """Anybody, but rather one that is not doomed and has a connection."""
         busy = {visit.name for visit in self.record.visits.values() if visit.closed is None}
-        victims = [sender for sender in self._senders if not sender.crash] or self._senders
-        victims = [sender for sender in victims if sender.name in busy] or victims
-        victim = self._dice.choice(victims)
-        since, pid = time.monotonic(), victim.process.pid
-        victim.process.send_signal(signal.SIGSTOP)
-        os.waitid(os.P_PID, pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
-        until = time.monotonic()
-        self._note(how, [victim], self._held([victim]), since=since, until=until)
-        return victim
+        players = [player for player in self._players if not player.crash] or self._players
+        family: list[Player | Helper] = [*players]
+        for player in players:
+            family += [helper for helper in player.helpers() if helper.name in busy]
+        talking = [
+            one for one in family if any(name.endswith(one.name) for name in busy)
+        ] or players
+        return self._dice.choice(talking)
 
-    def _hold_up(self, victim: Sender) -> None:
-        """Let a stopped sender go on only when others have taken it for dead."""
+    def _halt_sending(self) -> tuple[Player | Helper, tuple[float, float]]:
+        """Stop somebody that is sending; who is not goes on at once."""
+        for _ in range(TRIES):
+            self.record.follow()
+            victim = self._victim()
+            moment = self._halt(victim)
+            if self._held([victim])[State.SENDING]:
+                break
+            self._go_on(victim)
+            time.sleep(self._dice.random() * 0.02)
+            self._feed(1)
+        return victim, moment
+
+    def _hold_up(self) -> None:
+        """Let one that was stopped go on only when others have taken it for dead."""
+        victim, (since, until) = self._halt_sending()
+        assert isinstance(victim, Player)
+        self._note("stop", [victim], self._held([victim]), since=since, until=until)
+        before = self._ledger.unknowns_of(victim.pid)
         for _ in self._looks("nobody misses a worker that stands still"):
             self._fell()
             self._man(crashing=False)
-            if not self._house.is_listed(victim.process.pid):
+            if not self._ledger.is_listed(victim.pid):
                 break
-        victim.excused = True
-        victim.process.send_signal(signal.SIGCONT)
+        missed = self._ledger.unknowns_of(victim.pid) - before
+        victim.excused_since = time.monotonic()
+        self._go_on(victim)
+        went_on = self._goes_on(victim)
+        self.kills[-1] = replace(self.kills[-1], missed=missed, went_on=went_on)
+
+    def _goes_on(self, victim: Player) -> bool:
+        """Whether one that was let go is on the list of workers again, and did not end instead."""
+        for _ in self._looks("one that was stopped does not go on"):
+            self._feed(1)
+            if victim.process.poll() is not None or self._ledger.is_listed(victim.pid):
+                break
+        return victim.process.poll() is None
 
     def _restart_database(self, restart: Callable[[], None]) -> None:
-        since, held = time.monotonic(), self._held(self._senders)
-        for sender in self._senders:
-            sender.excused = True
+        since, held = time.monotonic(), self._held(self._players)
         restart()
-        self._note("database", self._senders, held, since=since, until=time.monotonic())
-
-    def _held(self, senders: Sequence[Sender]) -> Counter[State]:
-        return sum(
-            (self._house.held_by(sender.process.pid) for sender in senders), Counter[State]()
-        )
-
-    def _note(
-        self,
-        how: str,
-        struck: Sequence[Sender],
-        held: Counter[State],
-        *,
-        since: float,
-        until: float,
-    ) -> None:
-        """Write down what was hit, between two moments."""
-        marks = {sender.mark.value for sender in struck}
-        if Mark.RESCUE in marks:
-            where = "rescue"
-        elif Mark.COMMITTING in marks:
-            where = "committing"
-        elif held[State.SENDING]:
-            where = "sending"
-        else:
-            where = "claimed" if held[State.CLAIMED] else "idle"
-        self._tell_last()
-        self.record.follow()
-        self.kills.append(
-            Kill(
-                how=how,
-                where=where,
-                claimed=held[State.CLAIMED],
-                sending=held[State.SENDING],
-                connections=sum(self._connections(sender, since, until) for sender in struck),
-            )
-        )
-
-    def _connections(self, sender: Sender, since: float, until: float) -> int:
-        """How many may have carried what no commit has the result of.
-
-        One that ended a moment ago counts, but its successor then does not.
-        """
-        found = self.record.open_between(since - JUST_NOW, until, sender.name)
-        return min(found, self._most)
-
-    def _tell_last(self) -> None:
-        """The last kill is complete when the next one comes: it shows what was unknown by then."""
-        if self.kills:
-            unknown = self._house.states()[State.UNKNOWN]
-            self.kills[-1] = replace(self.kills[-1], unknown=unknown)
-            self._tell(self.kills[-1])
+        for player in self._players:
+            player.excused_since = time.monotonic()
+        self._note("database", self._players, held, since=since, until=time.monotonic())
 
     # -------------------------------------------------------------- finishing
 
@@ -361,26 +253,10 @@ class Campaign:
             if not self._fell() and not self._open():
                 break
         self._tell_last()
-        for sender in list(self._senders):
-            sender.process.send_signal(signal.SIGTERM)
-            # Who had not yet begun to listen is ended by the signal itself.
-            fine = {0, -signal.SIGTERM} | ({DATABASE_GONE} if sender.excused else set())
-            if sender.process.wait(PATIENCE) not in fine:
-                raise Stuck(f"{sender.name} did not end well: {sender.errors.read_text()[-2000:]}")
-            self._bury(sender)
+        self._dismiss_all()
 
     def _open(self) -> int:
         """How many digests still wait; under `resend` those that are unknown do too."""
-        unknown = self._house.states()[State.UNKNOWN] if self.trial.policy == "resend" else 0
-        return self._house.waiting() + unknown
-
-    def _looks(self, problem: str) -> Iterator[None]:
-        """Look again and again, until nothing has come to the sink for too long."""
-        seen, deadline = -1, time.monotonic() + PATIENCE
-        while time.monotonic() < deadline:
-            self.record.follow()
-            if len(self.record.accepted) != seen:
-                seen, deadline = len(self.record.accepted), time.monotonic() + PATIENCE
-            yield
-            time.sleep(LOOK)
-        raise Stuck(f"{problem}: {dict(self._house.states())}")
+        states: Counter[State] = self._ledger.states()
+        unknown = states[State.UNKNOWN] if self.trial.policy == "resend" else 0
+        return self._ledger.waiting() + unknown

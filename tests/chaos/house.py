@@ -1,37 +1,42 @@
-"""What a campaign plays on: people with digests, read from the ledger, and a durable PostgreSQL."""
+"""What a campaign plays on: people with digests, and a durable PostgreSQL."""
 
 from __future__ import annotations
 
 import os
 import tempfile
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from sqlalchemy import func, make_url, select, text, update
+from sqlalchemy import make_url, select, text, update
 
 from digest import schema
-from digest.models import State
-from digest.storage.database import open_database, reading, writing
+from digest.storage.database import open_database, writing
 from digest.storage.migrating import upgrade
-from tests.chaos.verdict import WAITING, Key, Row
+from tests.chaos.ledger import Ledger
+from tests.chaos.verdict import Key
 from tests.post_office import NOW, PostOffice
 
 DAY = timedelta(days=1)
+FILLING = "These words are here to be many, and to take a while. "
 
 
 @dataclass(slots=True)
 class House:
-    """The ledger of a campaign, and the harness's own memory of what it planned."""
+    """People with digests, and the harness's own memory of what it planned."""
 
     office: PostOffice
     began: datetime  # from then on all is due
+    size: int = 0  # bytes of a mail, at least
     planned: dict[Key, list[int]] = field(default_factory=dict)
     _days: int = 0
+
+    @property
+    def ledger(self) -> Ledger:
+        return Ledger(self.office.engine)
 
     def plan_another_day(self) -> None:
         """One slot more for everybody, with papers of its own.
@@ -45,13 +50,15 @@ class House:
         self.office.plan(due=due)
         digests, deliveries = schema.digest, schema.delivery
         listed = " ".join(map(str, papers))
+        # Half of the words are in the text, the other half in the HTML.
+        rest = "\n".join([FILLING] * (self.size // 2 // len(FILLING)))
         with writing(self.office.engine) as connection:
             rows = connection.execute(
                 select(digests.c.id, digests.c.personal).where(digests.c.slot == slot)
             ).all()
             for digest_id, personal in rows:
                 address = personal["address"]
-                lead = f"Slot {slot} of {address}, papers {listed}."
+                lead = f"Slot {slot} of {address}, papers {listed}.\n{rest}"
                 connection.execute(
                     update(digests)
                     .where(digests.c.id == digest_id)
@@ -64,62 +71,14 @@ class House:
                 .values(due_at=self.began, next_attempt_at=self.began)
             )
 
-    def states(self) -> Counter[State]:
-        table = schema.delivery
-        with reading(self.office.engine) as connection:
-            found = connection.execute(select(table.c.state, func.count()).group_by(table.c.state))
-            return Counter({State(state): count for state, count in found})
 
-    def waiting(self) -> int:
-        states = self.states()
-        return sum(states[state] for state in WAITING)
-
-    def held_by(self, pid: int) -> Counter[State]:
-        """The rows that a process has claimed or is sending."""
-        table, workers = schema.delivery, schema.worker
-        with reading(self.office.engine) as connection:
-            found = connection.execute(
-                select(table.c.state, func.count())
-                .join(workers, workers.c.id == table.c.worker_id)
-                .where(workers.c.pid == pid)
-                .group_by(table.c.state)
-            )
-            return Counter({State(state): count for state, count in found})
-
-    def is_listed(self, pid: int) -> bool:
-        """Whether a process is on the list of workers, and nobody took it off."""
-        table = schema.worker
-        with reading(self.office.engine) as connection:
-            found = select(table.c.id).where(table.c.pid == pid, table.c.stopped_at.is_(None))
-            return connection.execute(found).first() is not None
-
-    def ledger(self) -> dict[Key, Row]:
-        """Every digest's delivery."""
-        deliveries, digests, attempts = schema.delivery, schema.digest, schema.attempt
-        unknowns = (
-            select(func.count())
-            .where(attempts.c.delivery_id == deliveries.c.id, attempts.c.outcome == State.UNKNOWN)
-            .scalar_subquery()
-        )
-        with reading(self.office.engine) as connection:
-            found = connection.execute(
-                select(deliveries.c.address, digests.c.slot, deliveries.c.state, unknowns).join(
-                    digests, digests.c.id == deliveries.c.digest_id
-                )
-            )
-            return {
-                (address, slot.isoformat()): Row(state=State(state), unknowns=count)
-                for address, slot, state, count in found
-            }
-
-
-def move_in(url: str, folder: Path, *, people: int) -> House:
+def move_in(url: str, folder: Path, *, people: int, size: int = 0) -> House:
     """A house of so many people, on an empty database."""
     engine = open_database(url)
     upgrade(engine)
     office = PostOffice(engine, folder)
     office.move_in(people)
-    return House(office, datetime.now(UTC) - DAY)
+    return House(office, datetime.now(UTC) - DAY, size)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ class Accepted:
     """One mail that the sink took charge of."""
 
     at: float  # monotonic seconds
+    connection: int
     recipient: str  # of the envelope
     to: str  # of the header
     address: str  # this, the slot and the papers as the text says
@@ -38,7 +39,7 @@ class Record:
     accepted: list[Accepted] = field(default_factory=list)
     visits: dict[int, Visit] = field(default_factory=dict)
     faults: Counter[str] = field(default_factory=Counter)
-    doubts: int = 0  # faults after which nobody can tell whether the content was kept
+    doubtful: list[int] = field(default_factory=list)  # connections; see `doubts`
     _read: int = 0
 
     def follow(self) -> None:
@@ -58,25 +59,40 @@ class Record:
                 self.visits[number].name = name
             case {"kind": "close", "connection": int(number), "at": float(at)}:
                 self.visits[number].closed = at
-            case {"kind": "fault", "what": str(what), "doubt": bool(doubt)}:
+            case {
+                "kind": "fault",
+                "what": str(what),
+                "doubt": bool(doubt),
+                "connection": int(number),
+            }:
                 self.faults[what] += 1
-                self.doubts += doubt
-            case {"kind": "accepted", "connection": _, "papers": list(papers), **mail}:
+                self.doubtful += [number] * doubt
+            case {"kind": "accepted", "papers": list(papers), **mail}:
                 self.accepted.append(Accepted(papers=tuple(papers), **mail))  # type: ignore[arg-type] # as Conversation._keep writes it
             case _:
                 raise ValueError(f"the sink wrote {entry}")
 
-    def open_between(self, start: float, end: float, name: str) -> int:
-        """How many connections of a process were open at some time between the two moments.
+    @property
+    def doubts(self) -> int:
+        """Faults after which nobody can tell whether the content was kept."""
+        return len(self.doubtful)
+
+    def open_between(self, start: float, end: float, name: str) -> Counter[str]:
+        """How many connections of a process, and of those it started, were open between them.
 
         A connection that had not said EHLO had carried nothing.
         """
-        return sum(
-            visit.name == name
+        return Counter(
+            visit.name
+            for visit in self.visits.values()
+            if visit.name.endswith(name)
             and visit.opened <= end
             and (visit.closed is None or visit.closed >= start)
-            for visit in self.visits.values()
         )
+
+    def name_of(self, mail: Accepted) -> str:
+        """Who brought it."""
+        return self.visits[mail.connection].name
 
     def busiest(self, seconds: float) -> int:
         """The most that was accepted in any window of so many seconds."""

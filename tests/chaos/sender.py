@@ -1,46 +1,44 @@
-"""The process that dies: the real engine, with places at which it kills itself.
+"""The process that dies: the real engine on digests that lie ready, alone or with helpers.
 
-What the harness must know of the engine's inside is here and nowhere else: `CRASHES` and `MUTANTS`
-patch its seams in this process alone; the product has no hooks.
+On SQLite several processes send: this one writes the ledger, the others compose and send, as
+`digest deliver --processes` has it.
 """
 
 from __future__ import annotations
 
 import json
-import mmap
 import os
 import signal
 import socket
-import struct
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import wraps
+from functools import partial
+from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection as Database
-from sqlalchemy import update
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import Engine, update
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
 from digest import schema
-from digest.delivery import Connection
-from digest.delivery.wire import Wire
+from digest.delivery import Server
 from digest.errors import Busy, LeaseLost, SettingsError
-from digest.models import State
+from digest.models import Limits, State
 from digest.pipeline import bookkeeping, lease, ways
 from digest.pipeline.bookkeeping import LocalBooks
-from digest.pipeline.books import Policy
+from digest.pipeline.books import Policy, Relay
 from digest.pipeline.delivering import Postman
+from digest.pipeline.processes import Crew, RemoteBooks
+from digest.rendering import Assembler
 from digest.storage import routes, workers
-from digest.storage.database import open_database
-from tests.post_office import PostOffice
+from digest.storage.database import exclusive, open_database
+from tests.chaos.doom import DOOMED, Fate, Mark, patch, watch
 
-END = b"\r\n.\r\n"
 DATABASE_GONE = 75  # exit code (EX_TEMPFAIL): the database went away, start me again
 COMMANDS_WAIT = 2.0  # seconds for an answer to a command
 CONTENT_WAIT = 6.0  # seconds for an answer to a content
@@ -59,132 +57,20 @@ class Orders:
     port: int
     folder: str
     connections: int  # of all senders together
+    processes: int  # that send; with more than one this process keeps their books
     policy: str  # keep | resend
     rate: float | None  # messages a second of all senders together
     began: float  # Unix seconds, when the business clock began
     skew: float  # seconds that this machine's clock is wrong
+    steps_at: float | None  # monotonic seconds, when the business clock ...
+    step_back: float  # ... goes back by so many of its seconds
     mark: str  # the file that says what the process is at, and when it died
-    crash: str = ""  # one of CRASHES: kills itself there ...
+    crash: str = ""  # one of CRASHES: kills itself there, or one of its helpers does, ...
     passes: int = 1  # ... when it comes by for this time
     mutant: str = ""  # one of MUTANTS
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
-
-
-class Mark:
-    """Shared memory that outlives its process: what it is at, and when it killed itself."""
-
-    NOTHING, COMMITTING, RESCUE = b"-", b"c", b"r"
-    _DEATH = struct.Struct("=xd")  # monotonic seconds, after the byte that says what it is at
-
-    def __init__(self, path: Path) -> None:
-        if not path.exists():
-            path.write_bytes(self.NOTHING + bytes(self._DEATH.size - 1))
-        with path.open("r+b") as file:
-            self._memory = mmap.mmap(file.fileno(), self._DEATH.size)
-
-    @property
-    def value(self) -> bytes:
-        return self._memory[:1]
-
-    @property
-    def died_at(self) -> float:
-        moment: float = self._DEATH.unpack(self._memory[:])[0]
-        return moment
-
-    @contextmanager
-    def at(self, value: bytes) -> Iterator[None]:
-        before, self._memory[:1] = self.value, value
-        try:
-            yield
-        finally:
-            self._memory[:1] = before
-
-    def die(self) -> None:
-        """SIGKILL, here and now."""
-        self._memory[1:] = self._DEATH.pack(time.monotonic())[1:]
-        os.kill(os.getpid(), signal.SIGKILL)
-        signal.pause()  # the signal takes a moment
-
-
-class Fate:
-    """Kills this process when it comes by the chosen place for the chosen time."""
-
-    def __init__(self, mark: Mark, crash: str, passes: int) -> None:
-        self._mark, self._crash, self._left = mark, crash, passes
-
-    def strikes(self, crash: str) -> bool:
-        self._left -= crash == self._crash
-        return crash == self._crash and self._left == 0
-
-    def come_by(self, crash: str) -> None:
-        if self.strikes(crash):
-            self._mark.die()
-
-
-def patch(owner: Any, name: str, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
-    original = getattr(owner, name)
-    setattr(owner, name, wraps(original)(wrap(original)))
-
-
-CRASHES = (
-    "attempt committed",
-    "mid-body",
-    "after the dot",
-    "answered, not committed",
-    "during rescue",
-)
-
-
-def watch(fate: Fate, mark: Mark) -> None:
-    """Put the crash points and the marks into the engine."""
-
-    def exchanges(original: Callable[..., Any]) -> Callable[..., Any]:
-        def exchange(*arguments: Any) -> Any:
-            with mark.at(Mark.COMMITTING):
-                done = original(*arguments)
-            if done.begun:
-                fate.come_by("attempt committed")
-            return done
-
-        return exchange
-
-    def writes(original: Callable[..., Any]) -> Callable[..., Any]:
-        def write(wire: Any, parts: Sequence[bytes], *, replies: int) -> None:
-            sent = b"".join(parts)
-            place = sent.find(END)
-            if place >= 0 and fate.strikes("mid-body"):
-                wire._transport.write(sent[: place // 2])
-                mark.die()
-            original(wire, parts, replies=replies)
-            if place >= 0:
-                fate.come_by("after the dot")
-
-        return write
-
-    def hands_over(original: Callable[..., Any]) -> Callable[..., Any]:
-        async def hand_over(*arguments: Any) -> Any:
-            receipt = await original(*arguments)
-            fate.come_by("answered, not committed")
-            return receipt
-
-        return hand_over
-
-    def rescues(original: Callable[..., Any]) -> Callable[..., Any]:
-        def rescue(*arguments: Any, **more: Any) -> int:
-            with mark.at(Mark.RESCUE):
-                lost: int = original(*arguments, **more)
-                if lost:
-                    fate.come_by("during rescue")
-            return lost
-
-        return rescue
-
-    patch(LocalBooks, "exchange", exchanges)
-    patch(Wire, "write", writes)
-    patch(Connection, "hand_over", hands_over)
-    patch(workers, "rescue", rescues)
 
 
 def _record_after_sending() -> None:
@@ -227,6 +113,8 @@ MUTANTS: dict[str, Callable[[], None]] = {
 def business_clock(orders: Orders) -> datetime:
     """The time that digests are due by: it runs fast, so that a minute's wait is short."""
     passed = (time.time() - orders.began) * SPEED
+    if orders.steps_at is not None and time.monotonic() >= orders.steps_at:
+        passed -= orders.step_back
     return datetime.fromtimestamp(orders.began + passed + orders.skew, UTC)
 
 
@@ -239,40 +127,95 @@ def hurry() -> None:
     routes._LOWEST, routes._RECOVERY = 1000.0, timedelta(seconds=0.2)
 
 
-def postman(orders: Orders) -> Postman:
-    """The real engine, on the harness's ledger and to its sink."""
+def policy(orders: Orders) -> Policy:
     resend = timedelta(seconds=1.2 * CONTENT_WAIT * SPEED) if orders.policy == "resend" else None
-    return PostOffice(open_database(orders.url), Path(orders.folder)).postman(
-        orders.port,
-        connections=orders.connections,
-        limits={"rate": orders.rate},
-        server={"timeout": COMMANDS_WAIT, "final_timeout": CONTENT_WAIT},
-        policy=Policy(retry=RETRY, resend_unknown=resend),
-        clock=lambda: business_clock(orders),
+    return Policy(retry=RETRY, resend_unknown=resend)
+
+
+def postman(orders: Orders, pipe: Pipe | None = None) -> Postman:
+    """The real engine, on the harness's ledger and to its sink; with a pipe its books lie there."""
+    engine = open_database(orders.url)
+    books = RemoteBooks(pipe) if pipe else local_books(orders, engine)
+    return Postman(
+        engine,
+        books,
+        [relay(orders)],
+        composer=Assembler(),
+        policy=policy(orders),
+        clock=partial(business_clock, orders),
     )
+
+
+def relay(orders: Orders) -> Relay:
+    server = Server(
+        host="127.0.0.1",
+        port=orders.port,
+        tls="none",
+        timeout=COMMANDS_WAIT,
+        final_timeout=CONTENT_WAIT,
+    )
+    return Relay(server=server, limits=Limits(connections=orders.connections, rate=orders.rate))
+
+
+def local_books(
+    orders: Orders, engine: Engine, *, locks: bool = True, family: set[int] | None = None
+) -> LocalBooks:
+    return LocalBooks(
+        engine,
+        [relay(orders)],
+        policy(orders),
+        clock=partial(business_clock, orders),
+        locks=Path(orders.folder) / "locks" if locks else None,
+        family=family,
+    )
+
+
+def crew(orders: Orders) -> Crew:
+    """Several senders whose books this process keeps, put together as Services does it."""
+    engine = open_database(orders.url)
+    books = partial(local_books, orders, engine, locks=False, family=set())
+    return Crew(
+        partial(helper, orders),
+        processes=orders.processes,
+        books=books,
+        is_needed=books().is_needed,
+        lock=partial(exclusive, engine, "deliver", Path(orders.folder) / "locks"),
+    )
+
+
+def helper(orders: Orders, pipe: Pipe | None) -> Postman:
+    """One of the senders, in a process of its own."""
+    prepare(orders, name=f"{os.getpid()}.{orders.name}", mark=f"{orders.mark}.{os.getpid()}")
+    return postman(orders, pipe)
+
+
+def prepare(orders: Orders, *, name: str, mark: str) -> None:
+    """Make this process one that can be watched, and dies where it was told to."""
+    hurry()
+    shown = Mark(Path(mark))
+    watch(Fate(shown, orders.crash, orders.passes, doomed=Path(orders.mark + DOOMED)), shown)
+    announce(name)
+
+
+def announce(own: str) -> None:
+    """Say EHLO with this name."""
+    socket.getfqdn = lambda name="": own
 
 
 def run(orders: Orders) -> None:
     """Deliver until told to stop."""
     stopped = threading.Event()
-    mark = Mark(Path(orders.mark))
-    hurry()
     if orders.mutant:
         MUTANTS[orders.mutant]()
-    watch(Fate(mark, orders.crash, orders.passes), mark)
-    socket.getfqdn = lambda name="": orders.name
-    sender = postman(orders)
+    prepare(orders, name=orders.name, mark=orders.mark)
+    sender = crew(orders) if orders.processes > 1 else postman(orders)
 
     def stop(*_: object) -> None:
         stopped.set()
         sender.stop()
 
-    def end_with_the_harness() -> None:
-        sys.stdin.read()
-        os._exit(1)
-
     signal.signal(signal.SIGTERM, stop)
-    threading.Thread(target=end_with_the_harness, daemon=True).start()
+    end_with_the_harness()
     while not stopped.wait(IDLE):
         try:
             sender.deliver()
@@ -280,10 +223,29 @@ def run(orders: Orders) -> None:
             sys.stderr.write(f"{error}\n")
 
 
+def end_with_the_harness() -> None:
+    """Whose pipe this process's input is."""
+
+    def listen() -> None:
+        sys.stdin.read()
+        os._exit(1)
+
+    threading.Thread(target=listen, daemon=True).start()
+
+
+def _is_away(error: BaseException | None) -> bool:
+    """Whether the database could not be reached: all else is a fault of ours."""
+    return isinstance(error, OperationalError) or (
+        isinstance(error, DBAPIError) and error.connection_invalidated
+    )
+
+
 def main(arguments: list[str]) -> None:
     try:
         run(Orders(**json.loads(arguments[0])))
     except (SQLAlchemyError, SettingsError) as error:
+        if not _is_away(error.__cause__ if isinstance(error, SettingsError) else error):
+            raise
         sys.stderr.write(f"{error}\n")
         sys.exit(DATABASE_GONE)
 

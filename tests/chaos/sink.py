@@ -12,13 +12,15 @@ import hashlib
 import json
 import os
 import random
-import re
 import sys
 import threading
 import time
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from tests.chaos.letter import read
 
 GREETING = b"220 sink.example.org ESMTP\r\n"
 EXTENSIONS = (
@@ -26,9 +28,6 @@ EXTENSIONS = (
     b"250-ENHANCEDSTATUSCODES\r\n250 SIZE 100000000\r\n"
 )
 END = b"\r\n.\r\n"
-SOFT_BREAK = b"=\r\n"  # RFC 2045 section 6.7
-OURS = re.compile(rb"Slot (\d{4}-\d\d-\d\d) of (\S+), papers ([\d ]+)\.")
-TO = re.compile(rb"^To: [^\r]*?<([^>]+)>", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +47,7 @@ class Manners:
     refuse: float = 0.0  # answers a content with 451
     storm: float = 0.0  # answers each RCPT with 451 for the next `storm_length` seconds
     storm_length: float = 0.0
+    surely: int = 0  # each fault that has a probability happens within so many occasions
 
     @classmethod
     def from_json(cls, text: str) -> Manners:
@@ -63,6 +63,8 @@ class Desk:
     def __init__(self, record: Path, manners: Manners, *, seed: int) -> None:
         self.manners = manners
         self.dice = random.Random(seed)
+        self._occasions = Counter[str]()
+        self._sure: dict[str, int] = {}
         self.connections = 0
         self.storm_ends = 0.0
         self._file = os.open(record, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -72,12 +74,20 @@ class Desk:
         line = {"kind": kind, "at": time.monotonic(), "connection": connection, **more}
         os.write(self._file, json.dumps(line).encode() + b"\n")
 
-    def strikes(self, probability: float) -> bool:
-        return probability > 0 and self.dice.random() < probability
+    def strikes(self, fault: str) -> bool:
+        """Whether a fault happens on this occasion: by its probability, and once for sure."""
+        probability: float = getattr(self.manners, fault)
+        if probability <= 0:
+            return False
+        if self.manners.surely and fault not in self._sure:
+            self._sure[fault] = self.dice.randint(1, self.manners.surely)
+        self._occasions[fault] += 1
+        by_chance = self.dice.random() < probability
+        return by_chance or self._occasions[fault] == self._sure.get(fault)
 
     def storms(self) -> bool:
         now = time.monotonic()
-        if now >= self.storm_ends and self.strikes(self.manners.storm):
+        if now >= self.storm_ends and self.strikes("storm"):
             self.storm_ends = now + self.manners.storm_length
         return now < self.storm_ends
 
@@ -145,14 +155,14 @@ class Conversation(asyncio.Protocol):
         return part
 
     def _obey(self, line: bytes) -> None:
-        verb, manners = line[:4].upper(), self._desk.manners
+        verb = line[:4].upper()
         answer = b"250 2.0.0 Ok\r\n"
         if verb == b"EHLO":
             self._desk.write("hello", self._number, name=line[5:].decode("ascii", "replace"))
             answer = EXTENSIONS
         elif verb in (b"MAIL", b"RSET"):
             self._recipient = self._leave_at = b""
-            if verb == b"MAIL" and self._desk.strikes(manners.gone_before):
+            if verb == b"MAIL" and self._desk.strikes("gone_before"):
                 self._leave_at = self._desk.dice.choice((b"MAIL", b"RCPT", b"DATA"))
         elif verb == b"RCPT":
             if self._desk.storms():
@@ -165,7 +175,7 @@ class Conversation(asyncio.Protocol):
                 answer = b"503 5.5.1 Nobody to send it to\r\n"
             elif self._leave_at != b"DATA":
                 self._in_content = True
-                self._leave_within = self._desk.strikes(manners.gone_within)
+                self._leave_within = self._desk.strikes("gone_within")
                 answer = b"354 Go on\r\n"
         elif verb == b"QUIT":
             self._answers += b"221 2.0.0 Bye\r\n"
@@ -184,16 +194,16 @@ class Conversation(asyncio.Protocol):
         recipient, self._recipient = self._recipient, b""
         desk, manners = self._desk, self._desk.manners
         wait = manners.wait
-        if desk.strikes(manners.late):
+        if desk.strikes("late"):
             wait = manners.late_wait
             desk.write("fault", self._number, what="late", doubt=False)
-        early = desk.strikes(0.5)
-        if desk.strikes(manners.gone_after):
+        early = desk.dice.random() < 0.5
+        if desk.strikes("gone_after"):
             if early:
                 self._keep(recipient, content)
             self._hang_up("gone after, kept" if early else "gone after", doubt=True)
             return
-        if desk.strikes(manners.refuse):
+        if desk.strikes("refuse"):
             desk.write("fault", self._number, what="refused", doubt=False)
             self._answer_later(b"451 4.3.0 Not now\r\n", wait)
             return
@@ -221,16 +231,12 @@ class Conversation(asyncio.Protocol):
         asyncio.get_running_loop().call_later(wait, answer_now)
 
     def _keep(self, recipient: bytes, content: bytes) -> None:
-        found = OURS.search(content.replace(SOFT_BREAK, b""))
-        to = TO.search(content)
+        letter = read(content)
         self._desk.write(
             "accepted",
             self._number,
             recipient=recipient.decode(),
-            to=to[1].decode() if to else "",
-            address=found[2].decode() if found else "",
-            slot=found[1].decode() if found else "",
-            papers=[int(paper) for paper in found[3].split()] if found else [],
+            **asdict(letter),
             hash=hashlib.sha256(content).hexdigest(),
         )
 

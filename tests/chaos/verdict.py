@@ -3,9 +3,12 @@
 Lost is a digest that the sink never accepted and of which the ledger does not say `unknown`,
 `failed`, `skipped` or that it waits. Sent twice is an address and slot, or an address and paper,
 that the sink accepted more than once; under `resend` each attempt that ended `unknown` allows one
-copy more, so a row that was never unknown is judged as strictly as under `keep`. Unknown may be at
-most, for each kill, the connections open then, and one for each time the sink hung up when the
-content may have left.
+copy more, so a row that was never unknown is judged as strictly as under `keep`.
+
+Unknown may be at most, for each kill, the connections open then, and one for each drop after the
+dot. That is judged for each process by itself, and for all together. A drop while the content
+arrives counts as one after the dot: a content is written in one go, so its dot may be on the way
+when the sink hangs up, or in its memory, and the sender cannot know that it was not read.
 """
 
 from __future__ import annotations
@@ -32,6 +35,14 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """A process's attempts that ended `unknown`, and how many its kills and drops explain."""
+
+    found: int
+    allowed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """All that is known when a campaign is over."""
 
@@ -39,6 +50,7 @@ class Evidence:
     ledger: Mapping[Key, Row]
     accepted: Sequence[Accepted]
     unknowns_allowed: int
+    shares: Mapping[str, Share] = field(default_factory=dict)  # by process
     resend: bool = False
 
 
@@ -88,6 +100,11 @@ def judge(evidence: Evidence) -> Verdict:
     breaches = [_sentence(what, keys) for what, keys in found.items() if keys]
     if unknowns > evidence.unknowns_allowed:
         breaches.append(f"{unknowns} unknown, at most {evidence.unknowns_allowed} can be explained")
+    breaches += [
+        f"{share.found} unknown of {name}, at most {share.allowed} can be explained"
+        for name, share in evidence.shares.items()
+        if share.found > share.allowed
+    ]
     return Verdict(
         states=Counter(row.state for row in ledger.values()),
         accepted=len(evidence.accepted),
