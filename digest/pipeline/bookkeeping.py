@@ -142,12 +142,10 @@ class LocalBooks:
         All workers share that row, so it is not waited for: a worker that stands still would hold
         up the heartbeats of all others. And a data directory that is full stops no mail.
         """
+        if self._data_dir is None:
+            return
         try:
-            with writing(self._engine) as connection:
-                give_up_waiting(connection, after=_TENDING)
-                reached = house.rise(connection)
-            if self._data_dir is not None:
-                house.remember(self._data_dir, reached)
+            house.advance(self._engine, self._data_dir)
         except (OperationalError, OSError, InputError) as error:
             log.error(
                 "The ledger's mark could not be noted: %s",

@@ -170,14 +170,14 @@ class Crew:
             keeper.start()
             crew.append((process, keeper, told))
         passed_on = 0
-        for process, keeper, _ in crew:
-            while keeper.is_alive():
-                if passed_on < (wanted := self._wanted):
-                    passed_on = wanted
-                    for _, _, told in crew:
-                        with suppress(OSError):  # one that is gone
-                            told.send(wanted)
-                keeper.join(0.1)
+        while busy := [keeper for _, keeper, _ in crew if keeper.is_alive()]:
+            if passed_on < (wanted := self._wanted):
+                passed_on = wanted
+                for _, _, told in crew:
+                    with suppress(OSError):  # one that is gone
+                        told.send(wanted)
+            busy[0].join(0.1)
+        for process, _, _ in crew:
             process.join()
         if ended.errors:
             raise ended.errors[0]
