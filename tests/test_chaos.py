@@ -29,7 +29,7 @@ from tests.chaos.record import Accepted, Record
 from tests.chaos.sender import MUTANTS
 from tests.chaos.siege import PATIENCE, Kill
 from tests.chaos.sink import Manners
-from tests.chaos.verdict import Evidence, Row, judge
+from tests.chaos.verdict import Evidence, Row, Share, judge
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZE = 57_000  # bytes, of a digest of fifteen papers
@@ -327,6 +327,10 @@ TWO_DAYS = {(ADA, MONDAY): SENT, (ADA, TUESDAY): SENT}
             "1 not the same bytes each time",
         ),
         (evidence(mail(), row=UNKNOWN, unknowns_allowed=0), "1 unknown, at most 0"),
+        (
+            evidence(row=UNKNOWN, shares={"one": Share(found=1, allowed=0)}),
+            "1 unknown of one, at most 0",
+        ),
         (evidence(mail(), row=RESENT, resend=True, unknowns_allowed=0), "1 unknown, at most 0"),
     ],
 )

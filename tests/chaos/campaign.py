@@ -188,16 +188,21 @@ class Campaign(Siege):
         return victim, self._halt(victim)
 
     def _victim(self) -> Player | Helper:
-        """Anybody, but rather one that is not doomed and has a connection."""
+        """Anybody, but rather one that is not doomed and has a connection.
+
+        After a writer it is a helper's turn, where there are any, so that both are struck.
+        """
         busy = {visit.name for visit in self.record.visits.values() if visit.closed is None}
         players = [player for player in self._players if not player.crash] or self._players
         family: list[Player | Helper] = [*players]
+        after_writer = bool(self.kills) and self.kills[-1].role == "writer"
         for player in players:
             family += [helper for helper in player.helpers() if helper.name in busy]
         talking = [
             one for one in family if any(name.endswith(one.name) for name in busy)
         ] or players
-        return self._dice.choice(talking)
+        helpers = [one for one in talking if isinstance(one, Helper)]
+        return self._dice.choice(helpers if after_writer and helpers else talking)
 
     def _halt_sending(self) -> tuple[Player | Helper, tuple[float, float]]:
         """Stop somebody that is sending; who is not goes on at once."""
