@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -17,7 +18,7 @@ from sqlalchemy import Engine, make_url, select, text
 
 from digest import schema
 from digest.engine.jobs import QUEUES, Deferring, deferrer, job
-from digest.engine.worker import Worker
+from digest.engine.worker import HARD, Worker
 from digest.models import Fetch, Health, State
 from digest.pipeline.readiness import Pulse
 from digest.services import Services, build
@@ -25,7 +26,7 @@ from digest.settings import load
 from digest.storage import house, sources
 from digest.storage.database import open_database, reading, writing
 from digest.storage.papers import Stored
-from tests.databases import new_database
+from tests.databases import forwarding, hanging, new_database
 from tests.post_office import PostOffice, address_of
 from tests.running import DIGEST, SCHEDULER, answers, environment, free_port, running, wait_until
 from tests.sink import Sink
@@ -249,6 +250,35 @@ def test_a_second_signal_ends_at_once(works: Works, sink: Sink) -> None:
     states = works.office.states()
     assert 1 <= states[State.UNKNOWN] <= 4
     assert states.keys() == {State.UNKNOWN, State.PLANNED}
+
+
+def test_a_second_signal_ends_it_while_the_database_hangs(works: Works, sink: Sink) -> None:
+    works.plan(10)
+    sink.on(".", delay=60)
+    worker = works.start()
+    works.ask("deliver")
+    wait_until(lambda: works.held_by(worker) > 0)
+    with hanging(works.env["DIGEST_DATABASE_URL"]):
+        worker.send_signal(signal.SIGTERM)
+        assert worker.stderr is not None
+        assert any("finished first" in line for line in worker.stderr)
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(10) == HARD
+
+
+def test_it_ends_soon_while_the_database_is_away(works: Works) -> None:
+    with forwarding(works.env["DIGEST_DATABASE_URL"]) as (url, cut):
+        port = free_port()
+        worker = works.start(DATABASE_URL=url, PROBE_PORT=str(port))
+        wait_until(lambda: answers(f"http://127.0.0.1:{port}/readyz"))
+        wait_until(lambda: len(registered(works)) == 2)
+        cut()
+        worker.send_signal(signal.SIGTERM)
+        began = time.monotonic()
+        _, log = worker.communicate(timeout=60)
+        assert time.monotonic() - began < 20
+        assert worker.returncode == 0, log
+        assert "Traceback" not in log
 
 
 def test_the_job_of_one_that_died_is_forgotten(works: Works) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
+    URL,
     BindParameter,
     ColumnElement,
     Connection,
@@ -45,6 +46,15 @@ _NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.ssh
 
 _CLOCK_LASTS = 60.0  # seconds
 _IDLE_IN_TRANSACTION = 20_000  # milliseconds
+# What libpq waits for is without limit by itself. A server that vanished (power, a firewall that
+# forgot the connection) is noticed within a minute; the URL's own words win.
+PATIENCE = {
+    "connect_timeout": 5,
+    "keepalives_idle": 20,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 50_000,  # milliseconds
+}
 
 
 def open_database(url: str) -> Engine:
@@ -57,7 +67,7 @@ def open_database(url: str) -> Engine:
         if parsed.get_backend_name() == "sqlite":
             engine = _open_sqlite(url, Path(parsed.database or ""))
         else:
-            engine = _open_postgresql(url)
+            engine = _open_postgresql(parsed)
         with engine.connect() as connection:
             connection.execute(text("SELECT 1"))
     except (SQLAlchemyError, OSError) as error:
@@ -69,14 +79,14 @@ def open_database(url: str) -> Engine:
     return engine
 
 
-def _open_postgresql(url: str) -> Engine:
+def _open_postgresql(url: URL) -> Engine:
     engine = create_engine(
         url,
         pool_pre_ping=True,
         hide_parameters=True,
         # A prepared statement keeps the plan of when its tables were small, and PgBouncer's
         # transactions know none.
-        connect_args={"prepare_threshold": None},
+        connect_args={"prepare_threshold": None, **PATIENCE, **url.query},
     )
 
     @event.listens_for(engine, "connect")

@@ -13,8 +13,9 @@ from digest.pipeline.reporting import summary
 from digest.services import Services
 from digest.web import WebSite
 from digest.web.app import create_app
-from digest.web.exposition import Seldom, page
+from digest.web.exposition import page
 from digest.web.probe import Probe, probe_app
+from digest.web.questions import Seldom
 from digest.web.server import WebServer, listen
 
 DAY = timedelta(days=1)
