@@ -17,6 +17,7 @@ import httpx
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from digest.errors import Busy
 from digest.models import State
 from digest.pipeline.reporting import report, summary
 from digest.services import build
@@ -225,4 +226,19 @@ def test_no_port_is_no_server(tmp_path: Path) -> None:
     services = build(Settings(data_dir=tmp_path, secret_key=(KEY,)))
     with probing(services, list, house=True):
         pass
+    services.engine.dispose()
+
+
+def test_a_taken_port_names_its_setting(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with listen("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        services = build(Settings(data_dir=tmp_path, secret_key=(KEY,), probe_port=port))
+        with (
+            pytest.raises(Busy, match=f"port {port} is taken .* set DIGEST_PROBE_PORT"),
+            probing(services, list, house=True),
+        ):
+            pass
+    with caplog.at_level(logging.INFO), probing(services, list, house=True):
+        pass
+    assert [record.getMessage() for record in caplog.records] == ["The probe is served."]
     services.engine.dispose()

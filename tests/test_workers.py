@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -359,6 +360,7 @@ def registered(works: Works) -> list[int]:
     [
         pytest.param([], {"DATABASE_URL": ""}, "python scheduler.py", id="SQLite"),
         pytest.param(["--queues=deliver,pln"], {}, "there is no pln", id="no such queue"),
+        pytest.param(["--queues=,"], {}, "it names none", id="no queue"),
     ],
 )
 def test_a_mistake_is_a_sentence(
@@ -369,3 +371,28 @@ def test_a_mistake_is_a_sentence(
     assert worker.returncode == 2
     assert words in told
     assert "Traceback" not in told
+
+
+@pytest.mark.parametrize("missing", ["psycopg", "procrastinate"])
+def test_without_the_extra_it_says_what_to_install(
+    works: Works, missing: str, tmp_path: Path
+) -> None:
+    blocked = (
+        "import importlib.util as u, sys; find = u.find_spec;"
+        f" u.find_spec = lambda name, *more: None if name == {missing!r} else find(name, *more);"
+        f" sys.modules[{missing!r}] = None;"
+        " from digest.cli import main; main()"
+    )
+    commands = ["worker"] if missing == "procrastinate" else ["worker", "status"]
+    for command in commands:
+        done = subprocess.run(
+            [sys.executable, "-c", blocked, command],
+            cwd=tmp_path,
+            env=works.env,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 2, done.stderr
+        assert "pip install 'paper-digest[postgres]'" in done.stderr
+        assert done.stderr.count("\n") == 1

@@ -22,7 +22,7 @@ from digest.engine.jobs import JOBS, address, job
 from digest.pipeline.bookkeeping import Relay
 from digest.pipeline.readiness import Pulse
 from digest.services import Services
-from digest.storage.database import PATIENCE
+from digest.storage.database import PATIENCE, said
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +101,9 @@ class Worker:
                     stalled_worker_timeout=self._dead_after,
                 )
             except ConnectorException as error:
-                log.warning("The queues cannot be read: %s", error, extra={"action": "worker"})
+                log.warning(
+                    "The queues cannot be read: %s", said(error), extra={"action": "worker"}
+                )
             if not self._ending:
                 await asyncio.sleep(_AGAIN)
 

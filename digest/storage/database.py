@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ _NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.ssh
 
 _CLOCK_LASTS = 60.0  # seconds
 _IDLE_IN_TRANSACTION = 20_000  # milliseconds
+EXTRA = "Install them: pip install 'paper-digest[postgres]'"
 # What libpq waits for is without limit by itself. A server that vanished (power, a firewall that
 # forgot the connection) is noticed within a minute; the URL's own words win.
 PATIENCE = {
@@ -63,6 +65,8 @@ def open_database(url: str) -> Engine:
     SQLite runs with WAL and synchronous=FULL: what is committed is on disk (invariant 4).
     """
     parsed = make_url(url)
+    if parsed.get_backend_name() == "postgresql" and not find_spec("psycopg"):
+        raise SettingsError(f"DIGEST_DATABASE_URL: PostgreSQL needs more packages. {EXTRA}")
     try:
         if parsed.get_backend_name() == "sqlite":
             engine = _open_sqlite(url, Path(parsed.database or ""))
@@ -71,10 +75,10 @@ def open_database(url: str) -> Engine:
         with engine.connect() as connection:
             connection.execute(text("SELECT 1"))
     except (SQLAlchemyError, OSError) as error:
-        shown = parsed.render_as_string(hide_password=True)
-        first = str(getattr(error, "orig", error)).strip().splitlines()[0]
+        query = {name: "***" if "pass" in name else value for name, value in parsed.query.items()}
+        shown = parsed.set(query=query).render_as_string(hide_password=True)
         raise SettingsError(
-            f"DIGEST_DATABASE_URL: the database at {shown} cannot be opened: {first}"
+            f"DIGEST_DATABASE_URL: the database at {shown} cannot be opened: {said(error)}"
         ) from error
     return engine
 
@@ -100,6 +104,12 @@ def _open_postgresql(url: URL) -> Engine:
     return engine
 
 
+def said(error: BaseException) -> str:
+    """What the database said, without what the libraries around it add: one line."""
+    cause = getattr(error, "orig", None) or error.__cause__ or error
+    return (str(cause).strip().splitlines() or [type(cause).__name__])[0]
+
+
 def refuse_unsafe(engine: Engine) -> None:
     """SettingsError if what PostgreSQL commits may be gone after a crash (invariant 4)."""
     if engine.name != "postgresql":
@@ -119,7 +129,13 @@ def refuse_unsafe(engine: Engine) -> None:
 
 
 def _open_sqlite(url: str, path: Path) -> Engine:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(
+            f"The database's directory {path.parent} cannot be made: {error.strerror}. It is set"
+            " by DIGEST_DATABASE_URL, or else by DIGEST_DATA_DIR."
+        ) from error
     kind = _file_system(path.parent.resolve())
     if kind in _NETWORK_FILE_SYSTEMS:
         raise SettingsError(

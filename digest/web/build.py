@@ -63,8 +63,9 @@ def probing(
     def ready() -> list[str]:
         return [*tables(services.engine), *problems()]
 
-    listener = listen(settings.web_host, settings.probe_port)
-    with WebServer(probe_app(_probe(services, ready, house=house)), listener):
+    listener = listen(settings.web_host, settings.probe_port, setting="DIGEST_PROBE_PORT")
+    app = probe_app(_probe(services, ready, house=house))
+    with WebServer(app, listener, name="The probe is"):
         yield
 
 
