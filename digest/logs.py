@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 # What every LogRecord has; anything else came in by `extra`.
 _USUAL = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+# Where PostgreSQL quotes the row that it did not like, with the address in it.
+_QUOTED = re.compile(r"^[ |]*(?:DETAIL|CONTEXT):.*\n?", re.MULTILINE)
+_BREAK = re.compile(r"\s*[\r\n]\s*")
 # Libraries that say at INFO what belongs to DEBUG, some of it with addresses or whole URLs.
 _QUIET = {
     **dict.fromkeys(
@@ -30,25 +36,43 @@ def configure(level: str, format: str) -> None:  # noqa: A002 - what the setting
 
 
 def _extra(record: logging.LogRecord) -> dict[str, object]:
-    return {name: value for name, value in vars(record).items() if name not in _USUAL}
+    found = {name: value for name, value in vars(record).items() if name not in _USUAL}
+    return {"action": record.name, **found}  # libraries name none
 
 
-class _Human(logging.Formatter):
+def _plain(value: object) -> object:
+    """A count by name as people write it."""
+    if isinstance(value, Mapping):
+        return ",".join(f"{name}:{number}" for name, number in value.items())
+    return value
+
+
+class _Formatter(logging.Formatter):
+    def formatException(self, exc_info: Any) -> str:  # noqa: N802 - the name that logging gave it
+        return _QUOTED.sub("", super().formatException(exc_info))
+
+    def message_of(self, record: logging.LogRecord) -> str:
+        return _QUOTED.sub("", record.getMessage())
+
+
+class _Human(_Formatter):
     def format(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-        line = f"{at} {record.levelname:<7} {record.getMessage()}"
-        pairs = " ".join(f"{name}={value}" for name, value in _extra(record).items())
+        pairs = " ".join(
+            f"{name}={_plain(value)}" for name, value in _extra(record).items() if value != {}
+        )
+        words = f"{self.message_of(record).strip()}  [{pairs}]"
         trace = f"\n{self.formatException(record.exc_info)}" if record.exc_info else ""
-        return f"{line}  [{pairs}]{trace}" if pairs else f"{line}{trace}"
+        return f"{at} {record.levelname:<7} {_BREAK.sub(' ', words)}{trace}"
 
 
-class _Json(logging.Formatter):
+class _Json(_Formatter):
     def format(self, record: logging.LogRecord) -> str:
         line = {
             "at": datetime.fromtimestamp(record.created, UTC).isoformat(),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": self.message_of(record),
             **_extra(record),
         }
         if record.exc_info:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
+import signal
+import socket
 import tempfile
+import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, make_url, text
 
 from digest.storage.database import open_database
 from digest.storage.migrating import upgrade
@@ -67,6 +72,74 @@ def new_database(server: str) -> str:
     name = f"test_{next(_numbers)}"
     _create(server, name, template="migrated")
     return _named(server, name)
+
+
+@contextlib.contextmanager
+def hanging(url: str) -> Iterator[None]:
+    """The whole PostgreSQL server is stopped while the block runs: it takes calls, and no more."""
+    engine = open_database(url)
+    with engine.connect() as connection:
+        pid = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
+        server = psutil.Process(pid).parent()
+    engine.dispose()
+    assert server is not None
+    stopped = [server]
+    server.send_signal(signal.SIGSTOP)  # first, so that it has no new children
+    stopped += server.children(recursive=True)
+    try:
+        for process in stopped[1:]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGSTOP)
+        yield
+    finally:
+        for process in stopped:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGCONT)
+
+
+@contextlib.contextmanager
+def forwarding(url: str) -> Iterator[tuple[str, Callable[[], None]]]:
+    """The same database by TCP, and what cuts all its connections and takes no more."""
+    parsed = make_url(url)
+    folder = str(parsed.query["host"])
+    server = socket.create_server(("127.0.0.1", 0))
+    ends: list[socket.socket] = []
+
+    def pump(source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+        for one in (source, target):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = server.accept()
+                far = socket.socket(socket.AF_UNIX)
+                ends.extend((near, far))
+                far.connect(f"{folder}/.s.PGSQL.{parsed.port or 5432}")
+                for pair in ((near, far), (far, near)):
+                    threading.Thread(target=pump, args=pair, daemon=True).start()
+
+    def cut() -> None:
+        for one in (server, *ends):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+        server.close()
+
+    threading.Thread(target=accept, daemon=True).start()
+    port = server.getsockname()[1]
+    try:
+        yield (
+            parsed.set(host="127.0.0.1", port=port, query={}).render_as_string(hide_password=False),
+            cut,
+        )
+    finally:
+        cut()
+        for one in ends:
+            one.close()
 
 
 @pytest.fixture

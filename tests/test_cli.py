@@ -215,6 +215,10 @@ WRONG_SETTINGS = {
     "empty templates": ({"TEMPLATES_DIR": "empty"}, "email/base.html is missing"),
     "a file for a directory": ({"DATA_DIR": "file"}, "secret.key cannot be made"),
     "a directory that cannot be": ({"DATA_DIR": "/proc/nowhere"}, "secret.key cannot be made"),
+    "a directory that cannot be, with a key": (
+        {"DATA_DIR": "/proc/nowhere", "SECRET_KEY": "kq3ZxT8mW1rYp5uB7nC9vE2dF4gH6jL0"},
+        "DIGEST_DATA_DIR",
+    ),
     "no database": ({"DATABASE_URL": "sqlite:///junk"}, "file is not a database"),
     "no server": ({"DATABASE_URL": "postgresql://u:hunter2@127.0.0.1:1/x"}, "Connection refused"),
     "no source": ({"SOURCES": "feeds"}, "no source is left to read"),

@@ -128,7 +128,9 @@ def test_mistakes(shell: Shell, command: str, code: int, words: str) -> None:
     ],
 )
 def test_postgresql_has_its_own_way(shell: Shell, command: str, words: str) -> None:
-    shell.settings["DIGEST_DATABASE_URL"] = "postgresql+psycopg://me:secret@nowhere/digest?a=b&c=d"
+    shell.settings["DIGEST_DATABASE_URL"] = (
+        "postgresql+psycopg://me:secret@nowhere/digest?a=b&c=d&sslpassword=secret"
+    )
     said = shell(command, code=2)
     assert words in said
     assert "me@nowhere/digest?a=b&c=d" in said

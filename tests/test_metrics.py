@@ -13,7 +13,8 @@ from digest import metrics, schema
 from digest.models import State
 from digest.pipeline.reporting import Report, report
 from digest.storage.database import clock, reading
-from digest.web.exposition import PROVIDERS, Seldom, page
+from digest.web.exposition import PROVIDERS, page
+from digest.web.questions import Seldom
 from tests.rows import DAY, HOUR, MINUTE, NOW, Rows
 
 

@@ -5,11 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from procrastinate.exceptions import ConnectorException
 from sqlalchemy import Engine, create_engine
+from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from digest.engine import guarded
 from digest.errors import Busy, SchemaError
 from digest.pipeline.readiness import Pulse, tables
+
+
+def caused(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
 
 
 def test_the_database_has_its_tables(engine: Engine) -> None:
@@ -62,3 +70,39 @@ def test_the_scheduler_has_done_what_succeeded(error: Exception | None, done: bo
     time = 301
     guarded("plan", plan, pulse)()
     assert (pulse.problems() == []) is done
+
+
+OUTAGES: dict[str, tuple[Exception, str]] = {
+    "of the ledger": (
+        OperationalError("SELECT 1", {}, OSError("server closed\n\tThis probably means")),
+        "server closed",
+    ),
+    "of the pool": (PoolTimeout("QueuePool limit"), "QueuePool limit"),
+    "of the queues": (caused(ConnectorException(), OSError("pool timeout")), "pool timeout"),
+}
+
+
+@pytest.mark.parametrize(("error", "words"), OUTAGES.values(), ids=OUTAGES)
+def test_an_outage_of_the_database_is_a_line(
+    error: Exception, words: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def plan() -> None:
+        raise error
+
+    pulse = Pulse({"plan": -1})
+    assert guarded("plan", plan, pulse)() is None
+    [record] = caplog.records
+    assert record.getMessage() == f"plan: the database cannot be used now: {words}"
+    assert (record.exc_info, vars(record)["action"]) == (None, "plan")
+    assert pulse.problems()
+
+
+@pytest.mark.parametrize(
+    "bug", [ValueError("ours"), IntegrityError("INSERT", {}, OSError("not unique"))]
+)
+def test_a_bug_stays_loud(bug: Exception) -> None:
+    def plan() -> None:
+        raise bug
+
+    with pytest.raises(type(bug)):
+        guarded("plan", plan, Pulse({}))()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
+from sqlalchemy import make_url
 
 from digest.errors import DigestError, SettingsError, UnknownSetting
 from digest.models import Frequency
@@ -151,6 +152,11 @@ REFUSED = {
     "another driver": ({"DATABASE_URL": "postgresql+asyncpg://h/d"}, "no other database"),
     "database in memory": ({"DATABASE_URL": "sqlite:///:memory:"}, "memory forgets"),
     "database nowhere": ({"DATABASE_URL": "sqlite://"}, "memory forgets"),
+    "a database file with a host": ({"DATABASE_URL": "sqlite://digest.db"}, "a file has no host"),
+    "a port that is a word": ({"DATABASE_URL": "postgresql://u@h:port/d"}, "the port is a number"),
+    "a port that is too big": ({"DATABASE_URL": "postgresql://h:70000/d"}, "the port is a number"),
+    "a database URL's end": ({"DATABASE_URL": "postgresql://h/d?sslmode"}, "write name=value"),
+    "a short token": ({"METRICS_TOKEN": "t" * 15}, "less than 16 letters"),
     "no templates": ({"TEMPLATES_DIR": "/nowhere"}, "there is no directory /nowhere"),
     "address without a host": ({"REPLY_TO": "me"}, "write a mail address"),
     "address with a newline": ({"REPLY_TO": "a@example.org\nBcc: b@example.org"}, "mail address"),
@@ -190,6 +196,7 @@ REFUSED = {
     ),
     "forgets what it may choose again": ({"RETENTION_DAYS": "14"}, "write 15 or more"),
     "the longest window is not the longest": ({"LOOKBACK_HOURS": "360"}, "LOOKBACK_HOURS and"),
+    "two servers at one port": ({"PROBE_PORT": "8000"}, "DIGEST_PROBE_PORT=8000 (environment)"),
     "nothing counts": ({"WEIGHT_TREND": "0", "WEIGHT_TOPIC": "0"}, "both weights are 0"),
     "a webhook that is none, and may hold a secret": (
         {"ALERT_WEBHOOK": "hooks.example.org/s3cret"},
@@ -334,8 +341,10 @@ def test_secrets_are_shown_nowhere() -> None:
         "password": "hunter2-smtp",
         "database": "hunter2-db",
         "webhook": "hunter2-hook",
-        "token": "hunter2-token",
+        "token": "hunter2-metrics-token",
+        "key file": "hunter2-ssl",
         "feed": "hunter2-f",
+        "feed's key": "hunter2-g",
     }
     settings = given(
         PUBLIC
@@ -343,17 +352,63 @@ def test_secrets_are_shown_nowhere() -> None:
             "SECRET_KEY": hidden["key"],
             "SMTP_USER": "u",
             "SMTP_PASSWORD": hidden["password"],
-            "DATABASE_URL": f"postgresql://u:{hidden['database']}@h/d",
+            "DATABASE_URL": f"postgresql://u:{hidden['database']}@h/d?sslpassword="
+            + hidden["key file"],
             "ALERT_WEBHOOK": f"https://hooks.example.org/{hidden['webhook']}",
             "METRICS_TOKEN": hidden["token"],
-            "FEEDS": f"a=https://u:{hidden['feed']}@example.org/feed",
+            "FEEDS": f"a=https://u:{hidden['feed']}@example.org/feed?api_key="
+            + hidden["feed's key"],
         }
     )
     shown = " ".join(row.value for row in describe(settings))
     for name, text in hidden.items():
         assert text not in shown, name
-    assert not [text for text in list(hidden.values())[:-1] if text in repr(settings)]
+    assert not [text for text in list(hidden.values())[:-2] if text in repr(settings)]
     assert "postgresql+psycopg://u:******@h/d" in shown
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:hunter@2@h/d",
+        "postgresql://u:hunter/2@h/d",
+        "postgresql://u:hunter?2@h/d",
+        "postgresql://u:a?b=hunter@h/d",
+        "postgresql://u:hunter#2@h/d",
+        "postgresql://u:p hunter@h/d",
+        "postgresql://u:hunter",
+        "postgresql://u:5432hunter/d",
+        "postgresql://u%40x:hunter@h:x/d",
+        "postgresql://h/d?user=u&password=a@hunter",
+        "postgresql://h:x/d?user=u&password=hunter",
+        "postgresql://h/d?user=u&password=a&hunter",
+        "postgresql:u:hunter@h/d",
+        "mysql://u:hunter@h/d",
+        "u:hunter@h/d",
+    ],
+)
+def test_a_wrong_database_url_keeps_its_password(url: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        given({"DATABASE_URL": url})
+    assert "DIGEST_DATABASE_URL=" in str(caught.value)
+    assert "hunter" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:p%40ss%2F@h:5432/d",
+        "postgresql:///d?host=/tmp/x&user=u",
+        "postgresql://u@[::1]:5433/d?sslmode=require&connect_timeout=3",
+        "postgresql://u:p@one,two/d",
+        "postgresql://db",
+    ],
+)
+def test_a_database_url_that_is_right(url: str) -> None:
+    found = given({"DATABASE_URL": url}).database_url
+    assert found == url.replace("postgresql", "postgresql+psycopg", 1)
+    make_url(found)
 
 
 def test_settings_do_not_change() -> None:

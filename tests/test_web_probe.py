@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,15 +17,19 @@ import httpx
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from digest.errors import Busy
 from digest.models import State
 from digest.pipeline.reporting import report, summary
 from digest.services import build
 from digest.settings import Settings
+from digest.web.build import build as build_pages
 from digest.web.build import probing
-from digest.web.probe import Probe, probe_app
+from digest.web.probe import SILENT, Probe, probe_app
 from digest.web.server import WebServer, listen
+from tests.databases import hanging, new_database
 from tests.house import KEY
 from tests.rows import DAY, HOUR, NOW, Rows
+from tests.running import wait_until
 from tests.web_site import PROBE, serving
 
 COUNTS = ["/status.json", "/metrics"]
@@ -59,6 +66,7 @@ def test_alive_and_ready_are_for_all(served: Callable[[Probe], Any]) -> None:
             answer = client.get(path, headers={"x-forwarded-for": "192.0.2.1"})
             assert (answer.status_code, answer.text) == (200, "ok")
         problems += ["Run: digest migrate", "Nothing from `plan` for 301 s."]
+        wait_until(lambda: client.get("/readyz").status_code != 200, seconds=3)
         answer = client.get("/readyz")
         assert (answer.status_code, answer.text) == (503, "\n".join(problems))
         assert client.get("/healthz").status_code == 200
@@ -122,6 +130,62 @@ def test_a_status_without_a_database_is_a_sentence(served: Callable[[Probe], Any
     assert (answer.status_code, answer.text) == (503, "The database does not answer.")
 
 
+def test_many_who_ask_are_one_question(served: Callable[[Probe], Any]) -> None:
+    asked: list[int] = []
+    goes_on = threading.Event()
+
+    def ready() -> list[str]:
+        asked.append(1)
+        goes_on.wait(10)
+        return []
+
+    with served(replace(PROBE, ready=ready)) as client:
+        url = str(client.base_url.join("/readyz"))
+        with ThreadPoolExecutor(60) as pool:
+            answers = [pool.submit(httpx.get, url) for _ in range(60)]
+            assert {answer.result().status_code for answer in answers} == {503}
+        began = time.monotonic()
+        assert client.get("/readyz").text == SILENT
+        assert time.monotonic() - began < 1  # the question is long overdue: nobody waits again
+        assert client.get("/healthz").text == "ok"
+        goes_on.set()
+        wait_until(lambda: client.get("/readyz").status_code == 200, seconds=3)
+    assert len(asked) <= 2
+
+
+def test_a_database_that_hangs(postgres_url: str, tmp_path: Path) -> None:
+    url = new_database(postgres_url)
+    settings = Settings(
+        data_dir=tmp_path, database_url=url, secret_key=(KEY,), allow_unsafe_database=True
+    )
+    services = build(settings)
+    with (
+        WebServer(build_pages(services), listen("127.0.0.1", 0)) as server,
+        httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=20) as client,
+        ThreadPoolExecutor(50) as pool,
+    ):
+        assert client.get("/readyz").status_code == 200
+        with hanging(postgres_url):
+            # More than Starlette has threads for.
+            pages = [pool.submit(client.get, "/", timeout=3) for _ in range(50)]
+            time.sleep(1.1)
+            for path, status, seconds in (
+                ("/healthz", 200, 1),
+                ("/readyz", 503, 3.5),
+                ("/status.json", 503, 10),
+                ("/metrics", 200, 10),
+            ):
+                began = time.monotonic()
+                answer = client.get(path)
+                assert answer.status_code == status, path
+                assert time.monotonic() - began < seconds, path
+            assert "digest_database_up 0.0" in answer.text
+        wait_until(lambda: client.get("/readyz").status_code == 200, seconds=10)
+        for page in pages:
+            page.exception()
+    services.engine.dispose()
+
+
 def test_what_machines_ask_all_the_time_is_not_in_the_usual_log(
     served: Callable[[Probe], Any], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -148,7 +212,7 @@ def test_a_port_of_its_own_while_the_block_runs(tmp_path: Path) -> None:
     with probing(services, lambda: problems, house=True):
         assert httpx.get(f"{url}/readyz").status_code == 200
         problems.append("Nothing from `plan`.")
-        assert httpx.get(f"{url}/readyz").text == "Nothing from `plan`."
+        wait_until(lambda: httpx.get(f"{url}/readyz").text == "Nothing from `plan`.", seconds=3)
         assert "digest_due 0.0" in httpx.get(f"{url}/metrics").text
         assert httpx.get(f"{url}/status.json").json()["due"] == 0
     with pytest.raises(httpx.ConnectError):
@@ -162,4 +226,19 @@ def test_no_port_is_no_server(tmp_path: Path) -> None:
     services = build(Settings(data_dir=tmp_path, secret_key=(KEY,)))
     with probing(services, list, house=True):
         pass
+    services.engine.dispose()
+
+
+def test_a_taken_port_names_its_setting(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with listen("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        services = build(Settings(data_dir=tmp_path, secret_key=(KEY,), probe_port=port))
+        with (
+            pytest.raises(Busy, match=f"port {port} is taken .* set DIGEST_PROBE_PORT"),
+            probing(services, list, house=True),
+        ):
+            pass
+    with caplog.at_level(logging.INFO), probing(services, list, house=True):
+        pass
+    assert [record.getMessage() for record in caplog.records] == ["The probe is served."]
     services.engine.dispose()

@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from sqlalchemy import Engine, make_url, select, text, update
 
 from digest import schema
 from digest.engine.jobs import QUEUES, Deferring, deferrer, job
-from digest.engine.worker import Worker
+from digest.engine.worker import HARD, Worker
 from digest.models import Fetch, Health, State
 from digest.pipeline.readiness import Pulse
 from digest.services import Services, build
@@ -27,7 +28,7 @@ from digest.settings import load
 from digest.storage import house, sources
 from digest.storage.database import open_database, reading, writing
 from digest.storage.papers import Stored
-from tests.databases import new_database
+from tests.databases import forwarding, hanging, new_database
 from tests.post_office import PostOffice, address_of
 from tests.running import DIGEST, SCHEDULER, answers, environment, free_port, running, wait_until
 from tests.sink import Sink
@@ -281,6 +282,35 @@ def test_a_second_signal_ends_at_once(works: Works, sink: Sink) -> None:
     assert states.keys() == {State.UNKNOWN, State.PLANNED}
 
 
+def test_a_second_signal_ends_it_while_the_database_hangs(works: Works, sink: Sink) -> None:
+    works.plan(10)
+    sink.on(".", delay=60)
+    worker = works.start()
+    works.ask("deliver")
+    wait_until(lambda: works.held_by(worker) > 0)
+    with hanging(works.env["DIGEST_DATABASE_URL"]):
+        worker.send_signal(signal.SIGTERM)
+        assert worker.stderr is not None
+        assert any("finished first" in line for line in worker.stderr)
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(10) == HARD
+
+
+def test_it_ends_soon_while_the_database_is_away(works: Works) -> None:
+    with forwarding(works.env["DIGEST_DATABASE_URL"]) as (url, cut):
+        port = free_port()
+        worker = works.start(DATABASE_URL=url, PROBE_PORT=str(port))
+        wait_until(lambda: answers(f"http://127.0.0.1:{port}/readyz"))
+        wait_until(lambda: len(registered(works)) == 2)
+        cut()
+        worker.send_signal(signal.SIGTERM)
+        began = time.monotonic()
+        _, log = worker.communicate(timeout=60)
+        assert time.monotonic() - began < 20
+        assert worker.returncode == 0, log
+        assert "Traceback" not in log
+
+
 def test_the_job_of_one_that_died_is_forgotten(works: Works) -> None:
     with writing(works.engine) as connection:
         connection.execute(
@@ -394,6 +424,7 @@ def registered(works: Works) -> list[int]:
     [
         pytest.param([], {"DATABASE_URL": ""}, "python scheduler.py", id="SQLite"),
         pytest.param(["--queues=deliver,pln"], {}, "there is no pln", id="no such queue"),
+        pytest.param(["--queues=,"], {}, "it names none", id="no queue"),
     ],
 )
 def test_a_mistake_is_a_sentence(
@@ -404,3 +435,28 @@ def test_a_mistake_is_a_sentence(
     assert worker.returncode == 2
     assert words in told
     assert "Traceback" not in told
+
+
+@pytest.mark.parametrize("missing", ["psycopg", "procrastinate"])
+def test_without_the_extra_it_says_what_to_install(
+    works: Works, missing: str, tmp_path: Path
+) -> None:
+    blocked = (
+        "import importlib.util as u, sys; find = u.find_spec;"
+        f" u.find_spec = lambda name, *more: None if name == {missing!r} else find(name, *more);"
+        f" sys.modules[{missing!r}] = None;"
+        " from digest.cli import main; main()"
+    )
+    commands = ["worker"] if missing == "procrastinate" else ["worker", "status"]
+    for command in commands:
+        done = subprocess.run(
+            [sys.executable, "-c", blocked, command],
+            cwd=tmp_path,
+            env=works.env,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 2, done.stderr
+        assert "pip install 'paper-digest[postgres]'" in done.stderr
+        assert done.stderr.count("\n") == 1

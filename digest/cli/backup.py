@@ -147,10 +147,9 @@ def _database(file: Path, instead: str) -> Path:
     url = make_url(_settings().database_url)
     if url.get_backend_name() == "sqlite":
         return Path(url.database or "")
-    # Without the driver, which PostgreSQL's programs do not know, and without the password.
-    plain = URL.create(
-        "postgresql", url.username, None, url.host, url.port, url.database, url.query
-    )
+    # Without the driver, which PostgreSQL's programs do not know, and without passwords.
+    query = {name: value for name, value in url.query.items() if "password" not in name}
+    plain = URL.create("postgresql", url.username, None, url.host, url.port, url.database, query)
     command = instead.format(file=quote(str(file)), url=quote(str(plain)))
     raise InputError(f"The database is PostgreSQL, which has its own way. Run: {command}")
 

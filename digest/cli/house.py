@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -99,15 +100,21 @@ def serve() -> None:
     from digest.web.build import build as web
     from digest.web.server import WebServer, listen
 
-    found = services()
+    found = services(stays=True)
     settings = found.settings
+    ended = threading.Event()
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        if ended.is_set():  # a page that waits for a database that hangs would hold it up
+            os._exit(1)
+        ended.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
     listener = listen(settings.web_host, settings.web_port)
     with WebServer(web(found), listener):
         say(f"Serving on {settings.base_url} (Ctrl-C ends it)")
         sys.stdout.flush()
-        ended = threading.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: ended.set())
         ended.wait()
 
 

@@ -28,15 +28,16 @@ Really = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def services(now: str = "") -> Services:
-    """The services for this command, at the time that it was told."""
+def services(now: str = "", *, stays: bool = False) -> Services:
+    """The services for this command, at the time that it was told; `stays`: it is a service."""
     from digest.logs import configure
     from digest.services import build
     from digest.settings import load
 
     settings = load(os.environ, Path(".env"))
-    # What the service logs at the usual level, a command prints.
-    configure("error" if settings.log_level == "info" else settings.log_level, settings.log_format)
+    # What a service logs at the usual level, a command prints.
+    quiet = settings.log_level == "info" and not stays
+    configure("error" if quiet else settings.log_level, settings.log_format)
     if not now:
         return build(settings)
     instant = parse_time(now)

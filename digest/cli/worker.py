@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import ExitStack
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -37,6 +39,7 @@ def worker(
     from digest.logs import configure
     from digest.services import build
     from digest.settings import load
+    from digest.storage.database import EXTRA
 
     settings = load(os.environ, Path(".env"))
     if not settings.database_url.startswith("postgresql"):
@@ -44,6 +47,8 @@ def worker(
             "DIGEST_DATABASE_URL: workers share a PostgreSQL database. With SQLite one process does"
             " everything: python scheduler.py"
         )
+    if not (find_spec("procrastinate") and find_spec("psycopg")):
+        raise SettingsError(f"Workers need more packages. {EXTRA}")
     chosen = _queues(queues)
     configure(settings.log_level, settings.log_format)
     if processes > 1:
@@ -52,10 +57,13 @@ def worker(
         raise typer.Exit(look_after(["worker", f"--queues={','.join(chosen)}"], processes))
     from digest.engine.worker import NEGLECTED, work
     from digest.pipeline.readiness import Pulse
-    from digest.web.build import probing
 
     services, pulse = build(settings), Pulse(NEGLECTED)
-    with probing(services, pulse.problems, house=False):
+    with ExitStack() as stack:
+        if settings.probe_port:  # without one the web's libraries need not be there
+            from digest.web.build import probing
+
+            stack.enter_context(probing(services, pulse.problems, house=False))
         if told_by >= 0:
             from digest.engine.processes import work_told
 
@@ -67,7 +75,9 @@ def _queues(text: str) -> list[str]:
     """The queues that are named, all where none is; InputError."""
     from digest.engine.jobs import QUEUES
 
-    named = re.split(r"[\s,]+", text.strip()) if text.strip() else QUEUES
+    named = re.findall(r"[^\s,]+", text) or (QUEUES if not text.strip() else [])
+    if not named:
+        raise InputError(f"--queues: it names none. There are: {', '.join(QUEUES)}")
     if unknown := set(named) - set(QUEUES):
         raise InputError(
             f"--queues: there is no {', '.join(sorted(unknown))}. There are: {', '.join(QUEUES)}"

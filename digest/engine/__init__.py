@@ -7,15 +7,27 @@ done then, the database knows.
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol, TypeVar
+
+from sqlalchemy.exc import (
+    InterfaceError,
+    InternalError,
+    OperationalError,
+    PendingRollbackError,
+)
+from sqlalchemy.exc import (
+    TimeoutError as PoolTimeout,
+)
 
 from digest.engine.here import Here
 from digest.errors import Busy, DigestError
 from digest.pipeline.books import Relay
 from digest.pipeline.readiness import Pulse
 from digest.services import Services
+from digest.storage.database import said
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -89,7 +101,23 @@ def guarded(name: str, work: Callable[[], T], pulse: Pulse) -> Callable[[], T | 
         except DigestError as error:
             log.error("%s: %s", name, error, extra={"action": name})
             return None
+        except _outages() as error:
+            words = "%s: the database cannot be used now: %s"
+            log.error(words, name, said(error), extra={"action": name})
+            return None
         pulse.beat(name)
         return found
 
     return tried
+
+
+def _outages() -> tuple[type[Exception], ...]:
+    """What is raised while the database is away; asked only when something was raised.
+
+    Wrong SQL, and rows that a constraint refuses, are bugs: they stay loud.
+    """
+    found = [OperationalError, InterfaceError, InternalError, PendingRollbackError, PoolTimeout]
+    # An extra's package: who has not loaded it cannot have raised it.
+    if exceptions := sys.modules.get("procrastinate.exceptions"):
+        found.append(exceptions.ConnectorException)
+    return tuple(found)

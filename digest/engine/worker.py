@@ -24,6 +24,7 @@ from digest.errors import DigestError
 from digest.pipeline.books import Relay
 from digest.pipeline.readiness import Pulse
 from digest.services import Services
+from digest.storage.database import PATIENCE, said
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,8 @@ _CLAIMS = 50.0  # seconds for which one job claims; then another one, here or el
 _PLANS = 20_000  # subscribers for whom one job plans: ten seconds or so
 _HELP = 1.0  # seconds of work after which another worker may help
 _LOOK = 1.0  # seconds between two looks into a queue
+_POOL = 5.0  # seconds to wait for a connection to the queues: as often as need be, after _AGAIN
+_ABANDON = 5.0  # seconds for what was being sent to be noted when it ends at once
 _AGAIN = 5.0  # seconds until the next try after the database was away
 
 
@@ -55,7 +58,13 @@ class Worker:
         self._ending = self._hard = False
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._app = App(
-            connector=PsycopgConnector(conninfo=address(services), min_size=1, max_size=4)
+            connector=PsycopgConnector(
+                conninfo=address(services),
+                kwargs={**PATIENCE, **services.engine.url.query},
+                timeout=_POOL,
+                min_size=1,
+                max_size=4,
+            )
         )
         for name, work in {
             "collect": services.collect,
@@ -93,7 +102,9 @@ class Worker:
                     stalled_worker_timeout=self._dead_after,
                 )
             except ConnectorException as error:
-                log.warning("The queues cannot be read: %s", error, extra={"action": "worker"})
+                log.warning(
+                    "The queues cannot be read: %s", said(error), extra={"action": "worker"}
+                )
             if not self._ending:
                 await asyncio.sleep(_AGAIN)
 
@@ -117,12 +128,17 @@ class Worker:
         self._services.stopping.set()
         for task in self._tasks.values():
             task.cancel()
+        # By then others have forgotten it. Only a database that hangs keeps it so long.
+        asyncio.get_running_loop().call_later(self._dead_after, os._exit, HARD)
         log.info("Ending: what is under way is finished first.", extra={"action": "stop"})
 
     async def _abandon(self) -> None:
-        """End when what was being sent is noted, whatever else is under way."""
+        """End when what was being sent is noted, whatever else is under way.
+
+        A database that hangs takes no note. Whoever rescues the rows then calls them unknown too.
+        """
         if "deliver" in self._tasks:
-            await asyncio.wait([self._tasks["deliver"]])
+            await asyncio.wait([self._tasks["deliver"]], timeout=_ABANDON)
         os._exit(HARD)
 
     # -------------------------------------------------------------- jobs

@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from digest.storage import migrating
+from digest.storage.database import said
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +24,7 @@ def tables(engine: Engine) -> list[str]:
     try:
         problem = migrating.check(engine)
     except SQLAlchemyError as error:
-        log.warning("The database does not answer: %s", error, extra={"action": "ready"})
+        log.warning("The database does not answer: %s", said(error), extra={"action": "ready"})
         return ["The database does not answer."]
     return [problem] if problem else []
 

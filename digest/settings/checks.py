@@ -9,13 +9,14 @@ import difflib
 import re
 import zoneinfo
 from pathlib import Path
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 SOURCES = ("huggingface", "arxiv", "feeds")
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
 _KEY_BYTES = 32
+_TOKEN_LETTERS = 16
 _KEY_LETTERS = 10  # 32 random bytes have about 30 different letters in base64, 14 in hex
 _PLACEHOLDER = re.compile(
     r"change.?(me|this|it)|replace.?(me|this|it)|place.?holder|your.?(own|key|secret)"
@@ -118,9 +119,45 @@ def database(text: str) -> str:
             "write sqlite:////path/to/digest.db or postgresql://user:password@host/name;"
             " no other database is known"
         )
-    if driver == "sqlite" and rest.partition("?")[0] in ("", "/", "/:memory:"):
-        raise ValueError("name a file, as in sqlite:////path/to/digest.db: memory forgets")
+    plain(text)
+    if driver == "sqlite":
+        if rest.partition("?")[0] in ("", "/", "/:memory:"):
+            raise ValueError("name a file, as in sqlite:////path/to/digest.db: memory forgets")
+        if not rest.startswith("/"):
+            raise ValueError(
+                "a file has no host: write sqlite:/// and the path, as in"
+                " sqlite:////path/to/digest.db"
+            )
+    else:
+        _postgresql(rest)
     return f"{driver}://{rest}"
+
+
+def _postgresql(rest: str) -> None:
+    """Refuse what SQLAlchemy or libpq would take apart in another way than it was meant."""
+    place, _, query = rest.partition("?")
+    server, _, name = place.partition("/")
+    login, _, hosts = server.rpartition("@")
+    # Where a password holds one of these, its end would be taken for a host, and be shown.
+    if "@" in login or "@" in unquote(hosts) or "@" in name or "@" in query:
+        raise ValueError("write @ / ? # : in a user or password as %40 %2F %3F %23 %3A")
+    if "#" in rest or " " in rest:
+        raise ValueError("write # and spaces as %23 and %20")
+    found = re.fullmatch(r"(?:\[[^\[\]]+\]|[^:\[\]]*)(?::(\d*))?", hosts)
+    if found is None or not 0 < int(found.group(1) or 5432) < 65536:
+        raise ValueError("the port is a number from 1 to 65535, as in host:5432")
+    if any("=" not in pair for pair in query.split("&") if query):
+        raise ValueError("after ? write name=value, and & between several")
+
+
+def token(text: str) -> str:
+    """A bearer token; empty stays empty."""
+    if 0 < len(text) < _TOKEN_LETTERS:
+        raise ValueError(
+            f"it has less than {_TOKEN_LETTERS} letters; make one with:"
+            ' python3 -c "import secrets; print(secrets.token_urlsafe(32))"'
+        )
+    return text
 
 
 def directory(path: Path) -> Path:

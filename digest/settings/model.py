@@ -74,6 +74,11 @@ def _strong_keys(keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
     return keys
 
 
+def _long_token(token: SecretStr) -> SecretStr:
+    checks.token(token.get_secret_value())
+    return token
+
+
 def _web_hook(url: SecretStr) -> SecretStr:
     checks.web_page(url.get_secret_value())
     return url
@@ -364,7 +369,7 @@ class Settings(BaseSettings):
         SecretStr(""), description="Where alerts are posted to, as JSON."
     )
     alert_mail: Address = Field("", description="Who gets a mail for each alert.")
-    metrics_token: SecretStr = Field(
+    metrics_token: Annotated[SecretStr, AfterValidator(_long_token)] = Field(
         SecretStr(""),
         description="The bearer token for `/metrics` and `/status.json`; when unset, only this"
         " machine sees them.",
@@ -416,6 +421,11 @@ class Settings(BaseSettings):
 
 def _contradictions(given: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
     """Settings that are fine alone and wrong together: (their names, the first to mend; why)."""
+    if given.probe_port == given.web_port:
+        yield (
+            ("probe_port", "web_port"),
+            f"the pages are at that port: write another one than {PREFIX}WEB_PORT",
+        )
     if given.smtp_host and given.relays:
         yield ("relays", "smtp_host"), "name the mail servers in one of the two"
     if given.relays and given.smtp_user:

@@ -24,6 +24,7 @@ MASK = "******"
 ENVIRONMENT = "environment"
 _SECRET = frozenset({"secret_key", "smtp_password", "relays", "alert_webhook", "metrics_token"})
 _URL_PASSWORD = re.compile(r"(://[^:/\s]*:)\S*@")
+_URL_SECRET = re.compile(r"([?&][^=&\s]*(?:pass|secret|token|key)[^=&\s]*=)[^&\s]*", re.IGNORECASE)
 _NAMES = {f"{PREFIX}{field.upper()}": field for field in Settings.model_fields}
 _FILE_NAMES = {f"{name}_FILE": name for name in _NAMES}
 
@@ -178,7 +179,7 @@ def _line(field: str, given: Mapping[str, _Given], why: str) -> str:
     name = f"{PREFIX}{field.upper()}"
     if field not in given:
         return f"{name} is not set: {why}."
-    text = MASK if field in _SECRET else " ".join(mask_url(given[field].text).split())
+    text = MASK if field in _SECRET else " ".join(_masked(field, given[field].text).split())
     return f"{name}={text} ({given[field].origin}): {why}."
 
 
@@ -191,8 +192,39 @@ def _mend(item: Mapping[str, Any]) -> str:
 
 
 def mask_url(text: str) -> str:
-    """Hide the password of each URL in a text."""
-    return _URL_PASSWORD.sub(rf"\1{MASK}@", text)
+    """Hide the password of each URL in a text, and what its query calls one."""
+    return _URL_SECRET.sub(rf"\1{MASK}", _URL_PASSWORD.sub(rf"\1{MASK}@", text))
+
+
+def mask_database(text: str) -> str:
+    """Hide all of a database's URL that could be a password, however wrong it is written."""
+    dialect, colon, rest = text.strip().partition("://")
+    if not colon:
+        return MASK if set(text) & set(":@=") else text
+    if dialect.startswith("sqlite"):
+        return text
+    login, at, place = rest.rpartition("@")
+    if "?" in login:  # which part of it is the password nobody can tell
+        return f"{dialect}://{MASK}"
+    user, has_password, _ = login.partition(":")
+    # Without a user what follows a colon is a port, or a password whose host was forgotten.
+    host, port, number = place.partition(":")
+    if port and not re.match(r"\d{1,5}(?=[/?]|$)", number) and not host.startswith("["):
+        place = f"{host}:{MASK}"
+    place, question, query = place.partition("?")
+    pairs = question + "&".join(map(_masked_pair, query.split("&"))) if question else ""
+    return f"{dialect}://{f'{user}:{MASK}@' if has_password else user + at}{place}{pairs}"
+
+
+def _masked_pair(pair: str) -> str:
+    name, is_pair, _ = pair.partition("=")
+    if not is_pair:
+        return MASK
+    return f"{name}={MASK}" if "pass" in name else pair
+
+
+def _masked(field: str, text: str) -> str:
+    return mask_database(text) if field == "database_url" else mask_url(text)
 
 
 def describe(settings: Settings) -> tuple[Row, ...]:
@@ -224,7 +256,7 @@ def _shown(field: str, value: object) -> str:
         return MASK if value.get_secret_value() else ""
     if isinstance(value, Enum):
         return str(value.value)
-    return f"{value:g}" if isinstance(value, float) else mask_url(str(value))
+    return f"{value:g}" if isinstance(value, float) else _masked(field, str(value))
 
 
 def reference() -> str:

@@ -13,10 +13,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
+    URL,
     BindParameter,
     ColumnElement,
     Connection,
@@ -52,6 +54,16 @@ _NETWORK_FILE_SYSTEMS = {
 
 _CLOCK_LASTS = 60.0  # seconds
 _IDLE_IN_TRANSACTION = 20_000  # milliseconds
+EXTRA = "Install them: pip install 'paper-digest[postgres]'"
+# What libpq waits for is without limit by itself. A server that vanished (power, a firewall that
+# forgot the connection) is noticed within a minute; the URL's own words win.
+PATIENCE = {
+    "connect_timeout": 5,
+    "keepalives_idle": 20,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 50_000,  # milliseconds
+}
 
 
 def open_database(url: str) -> Engine:
@@ -60,30 +72,32 @@ def open_database(url: str) -> Engine:
     SQLite runs with WAL and synchronous=FULL: what is committed is on disk (invariant 4).
     """
     parsed = make_url(url)
+    if parsed.get_backend_name() == "postgresql" and not find_spec("psycopg"):
+        raise SettingsError(f"DIGEST_DATABASE_URL: PostgreSQL needs more packages. {EXTRA}")
     try:
         if parsed.get_backend_name() == "sqlite":
             engine = _open_sqlite(url, Path(parsed.database or ""))
         else:
-            engine = _open_postgresql(url)
+            engine = _open_postgresql(parsed)
         with engine.connect() as connection:
             connection.execute(text("SELECT 1"))
     except (SQLAlchemyError, OSError) as error:
-        shown = parsed.render_as_string(hide_password=True)
-        first = str(getattr(error, "orig", error)).strip().splitlines()[0]
+        query = {name: "***" if "pass" in name else value for name, value in parsed.query.items()}
+        shown = parsed.set(query=query).render_as_string(hide_password=True)
         raise SettingsError(
-            f"DIGEST_DATABASE_URL: the database at {shown} cannot be opened: {first}"
+            f"DIGEST_DATABASE_URL: the database at {shown} cannot be opened: {said(error)}"
         ) from error
     return engine
 
 
-def _open_postgresql(url: str) -> Engine:
+def _open_postgresql(url: URL) -> Engine:
     engine = create_engine(
         url,
         pool_pre_ping=True,
         hide_parameters=True,
         # A prepared statement keeps the plan of when its tables were small, and PgBouncer's
         # transactions know none.
-        connect_args={"prepare_threshold": None},
+        connect_args={"prepare_threshold": None, **PATIENCE, **url.query},
     )
 
     @event.listens_for(engine, "connect")
@@ -95,6 +109,12 @@ def _open_postgresql(url: str) -> Engine:
         connection.commit()
 
     return engine
+
+
+def said(error: BaseException) -> str:
+    """What the database said, without what the libraries around it add: one line."""
+    cause = getattr(error, "orig", None) or error.__cause__ or error
+    return (str(cause).strip().splitlines() or [type(cause).__name__])[0]
 
 
 def refuse_unsafe(engine: Engine) -> None:
@@ -116,7 +136,13 @@ def refuse_unsafe(engine: Engine) -> None:
 
 
 def _open_sqlite(url: str, path: Path) -> Engine:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(
+            f"The database's directory {path.parent} cannot be made: {error.strerror}. It is set"
+            " by DIGEST_DATABASE_URL, or else by DIGEST_DATA_DIR."
+        ) from error
     mounts = Path("/proc/mounts")  # elsewhere than on Linux nobody tells
     told = mounts.read_bytes() if mounts.exists() else b""
     kind = file_system(path.resolve().parent, mounts=told)  # where a link leads to

@@ -13,8 +13,9 @@ from digest.pipeline.reporting import summary
 from digest.services import Services
 from digest.web import WebSite
 from digest.web.app import create_app
-from digest.web.exposition import Seldom, page
+from digest.web.exposition import page
 from digest.web.probe import Probe, probe_app
+from digest.web.questions import Seldom
 from digest.web.server import WebServer, listen
 
 DAY = timedelta(days=1)
@@ -62,8 +63,9 @@ def probing(
     def ready() -> list[str]:
         return [*tables(services.engine), *problems()]
 
-    listener = listen(settings.web_host, settings.probe_port)
-    with WebServer(probe_app(_probe(services, ready, house=house)), listener):
+    listener = listen(settings.web_host, settings.probe_port, setting="DIGEST_PROBE_PORT")
+    app = probe_app(_probe(services, ready, house=house))
+    with WebServer(app, listener, name="The probe is"):
         yield
 
 

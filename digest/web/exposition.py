@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
-from math import inf
-from threading import Lock
-from typing import Generic, TypeVar
 
 from prometheus_client import CollectorRegistry, Metric, ProcessCollector, generate_latest
 from prometheus_client.core import (
@@ -21,34 +17,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from digest import metrics
 from digest.pipeline.reporting import Report
+from digest.web.questions import Seldom
 
-FRESH = 10.0  # seconds for which an answer of the database is used again
-SHARE = 10  # and so many times as long as it took, where that is more
 PROVIDERS = 20  # that have a line of their own; the rest is "other"
 ALIVE = 30.0  # seconds of silence after which a worker counts as gone (design: rescue)
-
-Answer = TypeVar("Answer")
-
-
-class Seldom(Generic[Answer]):
-    """A costly question, asked anew only when its last answer is old. For many threads."""
-
-    def __init__(
-        self, ask: Callable[[], Answer], *, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._ask, self._clock = ask, clock
-        self._lock = Lock()
-        self._until = -inf
-        self._answer: Answer
-
-    def __call__(self) -> Answer:
-        with self._lock:
-            began = self._clock()
-            if began >= self._until:
-                self._answer = self._ask()
-                ended = self._clock()
-                self._until = ended + max(FRESH, SHARE * (ended - began))
-            return self._answer
 
 
 def page(report: Callable[[], Report] | None) -> Callable[[], bytes]:
@@ -89,7 +61,7 @@ class _House(Collector):
     def collect(self) -> Iterator[Metric]:
         try:
             report = self._report()
-        except SQLAlchemyError:
+        except (SQLAlchemyError, TimeoutError):
             yield _gauge("digest_database_up", "Whether the database answers.", 0)
             return
         yield _gauge("digest_database_up", "Whether the database answers.", 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -19,11 +20,16 @@ from starlette.routing import Route
 
 from digest.web.middleware import Edge
 from digest.web.origin import from_here
+from digest.web.questions import Seldom
+
+READY_FRESH = 1.0  # seconds for which one answer serves all who ask whether it is ready
+READY_PATIENCE = 2.0  # seconds for that answer: whoever checks health gives up after a few
+SILENT = "The database does not answer."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
-    """How the questions are answered."""
+    """How the questions are answered; those of status and metrics end within seconds."""
 
     ready: Callable[[], Sequence[str]]  # what keeps it from its part, in sentences
     status: Callable[[], Mapping[str, Any]]
@@ -33,9 +39,10 @@ class Probe:
 
 def routes(probe: Probe) -> list[Route]:
     """The addresses for monitoring."""
+    ready = Seldom(probe.ready, fresh=READY_FRESH, share=0, patience=READY_PATIENCE)
     return [
         Route("/healthz", _alive),
-        Route("/readyz", partial(_ready, probe)),
+        Route("/readyz", partial(_ready, ready)),
         Route("/status.json", partial(_status, probe)),
         Route("/metrics", partial(_metrics, probe)),
     ]
@@ -48,29 +55,36 @@ def probe_app(probe: Probe) -> Starlette:
     return app
 
 
-def _alive(_request: Request) -> Response:
+# None of them is run in Starlette's pool of threads: pages that wait for a database that hangs may
+# have taken all of these.
+
+
+async def _alive(_request: Request) -> Response:
     return PlainTextResponse("ok")
 
 
-def _ready(probe: Probe, _request: Request) -> Response:
-    problems = probe.ready()
+async def _ready(ready: Seldom[Sequence[str]], _request: Request) -> Response:
+    try:
+        problems = await ready.answer()
+    except TimeoutError:
+        problems = [SILENT]
     return PlainTextResponse("\n".join(problems) or "ok", 503 if problems else 200)
 
 
-def _status(probe: Probe, request: Request) -> Response:
+async def _status(probe: Probe, request: Request) -> Response:
     if refusal := _refusal(probe, request):
         return refusal
     try:
-        status = probe.status()
-    except SQLAlchemyError:
-        return PlainTextResponse("The database does not answer.", 503)
+        status = await asyncio.to_thread(probe.status)
+    except (SQLAlchemyError, TimeoutError):
+        return PlainTextResponse(SILENT, 503)
     return Response(json.dumps(status, default=_plain), media_type="application/json")
 
 
-def _metrics(probe: Probe, request: Request) -> Response:
+async def _metrics(probe: Probe, request: Request) -> Response:
     if refusal := _refusal(probe, request):
         return refusal
-    return Response(probe.metrics(), media_type=CONTENT_TYPE_LATEST)
+    return Response(await asyncio.to_thread(probe.metrics), media_type=CONTENT_TYPE_LATEST)
 
 
 def _refusal(probe: Probe, request: Request) -> Response | None:

@@ -21,9 +21,12 @@ PATIENCE = 5  # seconds that open requests have to end in
 log = logging.getLogger(__name__)
 
 
-def listen(host: str, port: int, *, search: bool = False) -> socket.socket:
+def listen(
+    host: str, port: int, *, search: bool = False, setting: str = "DIGEST_WEB_PORT"
+) -> socket.socket:
     """A listening socket at `host`:`port`, or with `search` at the next free port.
 
+    `setting` is where the port was written.
     It is made apart from the server, so that the port is known before the pages' base URL is.
     Raises Busy when the port is taken, SettingsError when the address cannot be listened on.
     """
@@ -36,14 +39,16 @@ def listen(host: str, port: int, *, search: bool = False) -> socket.socket:
                 why = os.strerror(error.errno) if error.errno else str(error)
                 raise SettingsError(f"Cannot listen on {host}, port {candidate}: {why}.") from error
     taken = f"the ports from {port} on are" if search else f"port {port} is"
-    raise Busy(f"On {host} {taken} taken by another program. Stop it, or set DIGEST_WEB_PORT.")
+    raise Busy(f"On {host} {taken} taken by another program. Stop it, or set {setting}.")
 
 
 class WebServer:
-    """Serves `app` while its `with` block runs; `port` is where."""
+    """Serves `app` while its `with` block runs; `port` is where, `name` what the log calls it."""
 
-    def __init__(self, app: ASGIApp, listener: socket.socket) -> None:
-        self._listener = listener
+    def __init__(
+        self, app: ASGIApp, listener: socket.socket, *, name: str = "The pages are"
+    ) -> None:
+        self._listener, self._name = listener, name
         self.port: int = listener.getsockname()[1]
         self._server = uvicorn.Server(
             uvicorn.Config(
@@ -66,7 +71,7 @@ class WebServer:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        log.info("The pages are served.", extra={"action": "web.open", "port": self.port})
+        log.info("%s served.", self._name, extra={"action": "web.open", "port": self.port})
         return self
 
     def __exit__(
