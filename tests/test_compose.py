@@ -181,7 +181,8 @@ def test_the_commands_make_a_house(postgres_url: str, sink: Sink, tmp_path: Path
         for _, given in started.values():
             # The image's own ports are those of its settings.
             health = [
-                one.replace("8000", given.get("DIGEST_WEB_PORT", "8000")) for one in check_of_health()
+                one.replace("8000", given.get("DIGEST_WEB_PORT", "8000"))
+                for one in check_of_health()
             ]
             subprocess.run(health, env=given, check=True)
         for process, _ in started.values():

@@ -16,20 +16,23 @@ PROGRAM = (sys.executable, "-c", "from digest.cli import main; main()")
 _LOOK = 0.1  # seconds between two looks at who still runs
 
 
-def look_after(command: Sequence[str], processes: int) -> int:
+def look_after(command: Sequence[str], processes: int, *, port: int = 0) -> int:
     """Run a command of ours so many times over until all have ended; the exit code.
 
     Nobody is started again: when one ends unasked the others are told to end, and whatever started
-    this process starts all anew. The probe port is the first one's.
+    this process starts all anew. The first probes at `port`, the others at those after it.
     """
     told: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _frame: told.append(number))
-    silent = {**os.environ, "DIGEST_PROBE_PORT": "0"}
+    kept = {name: text for name, text in os.environ.items() if name != "DIGEST_PROBE_PORT_FILE"}
+    ports = [str(port + place if port else 0) for place in range(processes)]
     crew = [
         # Of a group of their own, or a terminal's interrupt would reach them twice.
-        subprocess.Popen([*PROGRAM, *command], env=silent if place else None, process_group=0)
-        for place in range(processes)
+        subprocess.Popen(
+            [*PROGRAM, *command], env={**kept, "DIGEST_PROBE_PORT": one}, process_group=0
+        )
+        for one in ports
     ]
     passed, failed = 0, False
     while any(one.poll() is None for one in crew):

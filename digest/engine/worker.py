@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
@@ -23,6 +24,7 @@ from digest.pipeline.bookkeeping import Relay
 from digest.pipeline.readiness import Pulse
 from digest.services import Services
 from digest.storage.database import PATIENCE, said
+from digest.storage.queue import name_of
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +60,11 @@ class Worker:
         self._app = App(
             connector=PsycopgConnector(
                 conninfo=address(services),
-                kwargs={**PATIENCE, **services.engine.url.query},
+                kwargs={
+                    **PATIENCE,
+                    **services.engine.url.query,
+                    "application_name": name_of(socket.gethostname(), os.getpid()),
+                },
                 timeout=_POOL,
                 min_size=1,
                 max_size=4,
