@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from benchmarks import collect, dedupe, demo, planning, sending, topics
+from benchmarks import collect, dedupe, demo, planning, room, sending, topics
 from benchmarks.measuring import Row, machine, show
 from benchmarks.sending import latency, million
 
@@ -24,8 +24,8 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "topics": topics.run,
     "dedupe": dedupe.run,
 }
-# Too long to be one of many.
-ALONE: dict[str, Callable[[], list[Row]]] = {"million": million.run}
+# Too long to be one of many, or without a bar.
+ALONE: dict[str, Callable[[], list[Row]]] = {"million": million.run, "room": room.run}
 
 
 def main(names: Sequence[str]) -> int:

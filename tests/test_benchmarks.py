@@ -24,6 +24,7 @@ from benchmarks import (
     planning,
     population,
     processes,
+    room,
     sending,
     surroundings,
     topics,
@@ -47,6 +48,7 @@ QUICK: dict[str, Callable[[], list[Row]]] = {
     ),
     "topics": partial(topics.run, papers=3, topics=2, rounds=1),
     "dedupe": partial(dedupe.run, most=20),
+    "room": partial(room.run, people=4, papers=60),
     "million": partial(million.run, sizes=[2, 20], papers=60),
 }
 

@@ -36,6 +36,7 @@ _HELP = 1.0  # seconds of work after which another worker may help
 _LOOK = 1.0  # seconds between two looks into a queue
 _POOL = 5.0  # seconds to wait for a connection to the queues: as often as need be, after _AGAIN
 _ABANDON = 5.0  # seconds for what was being sent to be noted when it ends at once
+_NEVER = 86_400.0  # seconds: nobody aborts a job, and each look in an outage is a traceback
 _AGAIN = 5.0  # seconds until the next try after the database was away
 
 
@@ -103,6 +104,7 @@ class Worker:
                     install_signal_handlers=False,
                     listen_notify=False,
                     fetch_job_polling_interval=_LOOK,
+                    abort_job_polling_interval=_NEVER,
                     delete_jobs=DeleteJobCondition.ALWAYS,
                     stalled_worker_timeout=self._dead_after,
                 )
