@@ -2,6 +2,9 @@
 
 PY := .venv/bin/python
 STAMP := .venv/.installed
+COMPILE = $(PY) -m piptools compile --quiet --generate-hashes --allow-unsafe --no-strip-extras \
+	--no-header --no-annotate --no-emit-options --no-emit-index-url --no-emit-trusted-host \
+	--no-emit-find-links
 PYTHONS := python3.14 python3.13 python3.12 python3.11 python3 python
 PIP_INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check
 
@@ -38,17 +41,27 @@ bench: $(STAMP) ## measure, against a baseline in the same run (CHECK=1: fail wh
 chaos: $(STAMP) ## kill senders N times and judge what arrived (N=20, SEED= repeats the choices)
 	@$(PY) -m tests.chaos --kills $(or $(N),20) $(if $(SEED),--seed $(SEED))
 
-lock: $(STAMP) ## write requirements.lock anew, with the newest versions
+lock: $(STAMP) ## write both requirements files anew, with the newest versions
 	@$(PY) -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb")); \
 	print(*p["project"]["dependencies"], *p["project"]["optional-dependencies"]["postgres"], \
 	*p["dependency-groups"]["dev"], sep="\n")' > .venv/requirements.in
 	@rm -f .venv/requirements.txt
-	$(PY) -m piptools compile --quiet --generate-hashes --allow-unsafe --no-strip-extras --no-header \
-		--no-annotate --no-emit-options --no-emit-index-url --no-emit-trusted-host \
-		--no-emit-find-links --output-file .venv/requirements.txt .venv/requirements.in
+	$(COMPILE) --output-file .venv/requirements.txt .venv/requirements.in
 	@{ echo '# Exact versions with hashes, for Python 3.11 to 3.14; `make setup` installs these.'; \
 	echo '# Written by `make lock` from pyproject.toml.'; \
 	grep '^[a-z ]' .venv/requirements.txt; } > requirements.lock
+	@$(MAKE) --no-print-directory requirements-service.lock
+
+# What runs the service, of the same versions: nothing that only tests and measures.
+requirements-service.lock: requirements.lock
+	@$(PY) -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb")); \
+	print(*p["project"]["dependencies"], *p["project"]["optional-dependencies"]["postgres"], \
+	sep="\n")' > .venv/service.in
+	@rm -f .venv/service.txt
+	$(COMPILE) --constraint requirements.lock --output-file .venv/service.txt .venv/service.in
+	@{ echo '# The part of requirements.lock that a running service needs; the Dockerfile installs it.'; \
+	echo '# Written by `make lock` from pyproject.toml.'; \
+	grep '^[a-z ]' .venv/service.txt; } > $@
 
 docs: $(STAMP) ## write docs/settings.md from the settings' descriptions
 	@$(PY) -c 'from digest.settings import reference; print(reference(), end="")' > docs/settings.md

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from benchmarks import collect, dedupe, demo, planning, sending, topics
+from benchmarks import collect, dedupe, demo, planning, room, sending, topics
 from benchmarks.measuring import Row, machine, show
 from benchmarks.sending import latency, million, wire
 
@@ -26,8 +26,8 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "dedupe": dedupe.run,
 }
 LONGEST = 960.0  # seconds for all of these
-# Too long to be one of many.
-ALONE: dict[str, Callable[[], list[Row]]] = {"million": million.run}
+# Too long to be one of many, or without a bar.
+ALONE: dict[str, Callable[[], list[Row]]] = {"million": million.run, "room": room.run}
 
 
 def main(names: Sequence[str]) -> int:

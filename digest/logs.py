@@ -21,6 +21,8 @@ _QUIET = {
         ("CSSUTILS", "alembic", "httpcore", "httpx", "mail", "procrastinate", "uvicorn"),
         logging.WARNING,
     ),
+    # It warns at each try; that the database is away is said by whoever needed it.
+    "psycopg.pool": logging.ERROR,
     # It warns each time that a long delivery is still at work when the next one is due.
     "apscheduler": logging.ERROR,
 }

@@ -28,6 +28,7 @@ from benchmarks import (
     planning,
     population,
     processes,
+    room,
     sending,
     surroundings,
     topics,
@@ -56,6 +57,7 @@ QUICK: dict[str, Callable[[], list[Row]]] = {
     ),
     "topics": partial(topics.run, papers=3, topics=2, rounds=1),
     "dedupe": partial(dedupe.run, most=20),
+    "room": partial(room.run, people=4, papers=60),
     "million": partial(million.run, sizes=[2, 20], papers=60),
 }
 

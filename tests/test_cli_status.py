@@ -90,7 +90,9 @@ def test_what_holds_mail_up_is_shown_with_what_to_do(here: Rows, tmp_path: Path)
         "Waiting now: 8 mails, the first since 2026-05-28 10:00Z (0.example 2, 1.example 1,"
         " 2.example 1, 3.example 1, 4.example 1, ...)." in said
     )
-    assert any(line.startswith("Worker: ship, process 7, since 2026-05-28 12:00Z") for line in said)
+    assert any(
+        line.startswith("Delivering: ship, process 7, since 2026-05-28 12:00Z") for line in said
+    )
     assert "without a row" in err
 
 

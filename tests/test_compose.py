@@ -60,6 +60,17 @@ def check_of_health() -> list[str]:
     return [sys.executable, *arguments]
 
 
+def asked_of_health(environ: dict[str, str]) -> str:
+    """The address that the health check asks for, with these variables."""
+    *_, code = check_of_health()
+    telling = code.replace(", urllib.request as web", "").replace("web.urlopen", "print")
+    telling = telling.replace(", timeout=4", "")
+    done = subprocess.run(
+        [sys.executable, "-c", telling], env=environ, check=True, capture_output=True, text=True
+    )
+    return done.stdout.strip()
+
+
 def test_the_file_is_what_the_specification_says() -> None:
     PyCompose.from_json(json.dumps(COMPOSE))
 
@@ -90,8 +101,51 @@ def test_who_sends_has_time_to_end() -> None:
         assert 60 * minutes > Settings.model_fields["drain_seconds"].default
 
 
-def test_nobody_is_root() -> None:
+def test_nobody_is_root_and_nothing_only_tests() -> None:
+    text = (ROOT / "Dockerfile").read_text("utf-8")
+    assert re.findall(r"--requirement (\S+)", text) == ["requirements-service.lock"]
+    assert "--require-hashes" in text
+    assert "!requirements-service.lock\n" in (ROOT / ".dockerignore").read_text("utf-8")
     assert "\nUSER digest\n" in (ROOT / "Dockerfile").read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_env_moves_no_port(name: str) -> None:
+    """`.env` is for a house without containers too, and names ports there."""
+    written = {
+        PREFIX + "WEB_HOST": "127.0.0.1",
+        PREFIX + "WEB_PORT": "9000",
+        PREFIX + "PROBE_PORT": "9001",
+        PREFIX + "SMTP_HOST": "smtp.example.org",
+        PREFIX + "SENDER_ADDRESS": "digest@example.org",
+        PREFIX + "BASE_URL": "https://digest.example.org",
+    }
+    inside = {name: str(value) for name, value in OURS[name]["environment"].items()}
+    settings = load(written | inside, None)
+    assert settings.web_host == "0.0.0.0"
+    published = {int(one.rpartition(":")[2]) for one in OURS[name].get("ports", [])}
+    assert published <= {settings.web_port}
+    if "healthcheck" not in OURS[name]:
+        port = settings.web_port if name == "web" else settings.probe_port
+        assert asked_of_health(inside) == f"http://127.0.0.1:{port}/readyz"
+
+
+def test_the_words_to_try_it_with_are_enough(tmp_path: Path) -> None:
+    text = (ROOT / "docker-compose.yml").read_text("utf-8")
+    [words] = re.findall(r"^# Only to try:(.*\n(?:# {10}.*\n)*)", text, re.MULTILINE)
+    edits = dict(re.findall(r"(DIGEST_[A-Z_]+)=(\w*)", words))
+    assert len(edits) == 4
+    lines = (ROOT / ".env.example").read_text("utf-8").splitlines()
+    for name, value in edits.items():
+        kept = [line for line in lines if not line.lstrip("#").startswith(f"{name}=")]
+        assert len(kept) == len(lines) - 1
+        lines = [*kept, f"{name}={value}"]
+    (tmp_path / ".env").write_text("\n".join(lines), encoding="utf-8")
+    for service in ("web", "scheduler", "worker", "migrate"):
+        inside = {name: str(value) for name, value in OURS[service]["environment"].items()}
+        settings = load(inside, tmp_path / ".env")
+        assert (settings.smtp_host, settings.smtp_port) == ("mail", 1025)
+        assert not settings.smtp_user
 
 
 def test_the_commands_make_a_house(postgres_url: str, sink: Sink, tmp_path: Path) -> None:
@@ -117,11 +171,8 @@ def test_the_commands_make_a_house(postgres_url: str, sink: Sink, tmp_path: Path
         subscribe(env, now=now)
         started = {}
         for service, count in {"web": 1, "scheduler": 2, "worker": 3}.items():
-            port = (
-                "PROBE_PORT"
-                if PREFIX + "PROBE_PORT" in OURS[service]["environment"]
-                else "WEB_PORT"
-            )
+            inside = OURS[service]["environment"]
+            port = "PROBE_PORT" if inside[PREFIX + "PROBE_PORT"] else "WEB_PORT"
             for number in range(count):
                 given = {**env, PREFIX + port: str(free_port())}
                 process = stack.enter_context(running(tmp_path, given, command_of(service)))
@@ -130,7 +181,8 @@ def test_the_commands_make_a_house(postgres_url: str, sink: Sink, tmp_path: Path
         for _, given in started.values():
             # The image's own ports are those of its settings.
             health = [
-                one.replace("8000", given.get("DIGEST_WEB_PORT", "")) for one in check_of_health()
+                one.replace("8000", given.get("DIGEST_WEB_PORT", "8000"))
+                for one in check_of_health()
             ]
             subprocess.run(health, env=given, check=True)
         for process, _ in started.values():

@@ -73,6 +73,41 @@ def test_the_lock_pins_everything_by_hash() -> None:
     assert {re.split(r"[^a-z0-9-]", name.lower())[0] for name in wanted} <= names
 
 
+def test_the_services_lock_is_its_part_of_the_other() -> None:
+    text = (ROOT / "requirements-service.lock").read_text(encoding="utf-8")
+    whole, part = _entries(LOCK), _entries(text)
+    assert {name: pin for name, pin in part.items() if whole.get(name) != pin} == {}
+    wanted = [
+        *PROJECT["project"]["dependencies"],
+        *PROJECT["project"]["optional-dependencies"]["postgres"],
+    ]
+    service = {canonicalize_name(Requirement(line).name) for line in wanted}
+    assert service <= part.keys()
+    dev = {
+        canonicalize_name(Requirement(line).name) for line in PROJECT["dependency-groups"]["dev"]
+    }
+    assert not part.keys() & (dev - service)
+    assert not part.keys() & {"pip", "setuptools", "wheel", "pluggy", "coverage", "greenlet"}
+    needed = {
+        canonicalize_name(Requirement(line).name)
+        for name in part
+        for line in _requirements(name)
+        if "extra ==" not in line and _holds(Requirement(line))
+    }
+    assert needed <= part.keys()
+
+
+def _holds(needed: Requirement) -> bool:
+    return needed.marker is None or needed.marker.evaluate()
+
+
+def _entries(lock: str) -> dict[str, str]:
+    """Each package's pin and hashes, by its name without extras."""
+    lines = re.sub(r"^#.*\n", "", lock, flags=re.MULTILINE)
+    entries = re.split(r"\n(?=[a-z])", lines.strip())
+    return {re.split(r"[\[=]", entry)[0]: entry for entry in entries}
+
+
 def test_the_lock_names_the_extras_that_are_asked_for() -> None:
     """With hashes pip takes `coverage[toml]` for another package than `coverage`.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from digest.settings import load
 from digest.storage import house, sources
 from digest.storage.database import open_database, reading, writing
 from digest.storage.papers import Stored
+from digest.storage.queue import serving
 from tests.databases import forwarding, hanging, new_database
 from tests.post_office import PostOffice, address_of
 from tests.running import DIGEST, SCHEDULER, answers, environment, free_port, running, wait_until
@@ -361,8 +363,10 @@ def test_what_a_person_can_mend_is_a_sentence(works: Works) -> None:
 def test_processes_that_are_looked_after(works: Works) -> None:
     port = free_port()
     crew = works.start("worker", "--processes=2", PROBE_PORT=str(port))
-    wait_until(lambda: answers(f"http://127.0.0.1:{port}/readyz"))
+    for one in (port, port + 1):
+        wait_until(lambda one=one: answers(f"http://127.0.0.1:{one}/readyz"))  # type: ignore[misc]
     wait_until(lambda: len(registered(works)) == 2 * len(QUEUES))
+    assert in_service(works) == 2
     end(crew)
     assert registered(works) == []
 
@@ -402,6 +406,28 @@ def test_those_that_start_are_told_too(works: Works) -> None:
     end(crew)
 
 
+def test_a_worker_that_is_stopped_is_not_counted(
+    works: Works, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("digest.storage.queue.SILENT", 12)
+    assert in_service(works) == 0
+    stopped, _ = works.start(), works.start()
+    wait_until(lambda: in_service(works) == 2)
+    stopped.send_signal(signal.SIGSTOP)
+    wait_until(lambda: in_service(works) == 1)
+    shown = subprocess.run(
+        [*DIGEST, "status"],
+        cwd=works.folder,
+        env=works.env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert re.search(r"^Workers: [12]\.$", shown.stdout, re.MULTILINE)
+    stopped.send_signal(signal.SIGCONT)
+    wait_until(lambda: in_service(works) == 2)
+
+
 def test_one_of_them_ends_and_so_do_all(works: Works) -> None:
     crew = works.start("worker", "--processes=2")
     wait_until(lambda: len(registered(works)) == 2 * len(QUEUES))
@@ -411,6 +437,12 @@ def test_one_of_them_ends_and_so_do_all(works: Works) -> None:
     first, _ = children.read_text().split()
     subprocess.run(["kill", "-KILL", first], check=True)
     assert crew.wait(60) == 1
+
+
+def in_service(works: Works) -> int | None:
+    """How many processes take jobs now."""
+    with reading(works.engine) as connection:
+        return serving(connection)
 
 
 def registered(works: Works) -> list[int]:

@@ -135,12 +135,21 @@ def _show_engine(report: Report) -> None:
         since = f", the first since {_at(oldest)}" if oldest else ""
         waiting = sum(queue.rows for queue in report.queues)
         say(f"Waiting now: {count(waiting, 'mail')}{since} ({longest}{more}).")
+    if report.serving is not None:
+        hint = "" if report.serving else " Nobody sends or plans. See: digest worker --help"
+        say(f"Workers: {report.serving}.{hint}")
     for worker in report.workers:
         say(
-            f"Worker: {worker.host}, process {worker.pid}, since {_at(worker.started_at)},"
+            f"Delivering: {worker.host}, process {worker.pid}, since {_at(worker.started_at)},"
             f" heartbeat {worker.silent:.0f} s ago."
         )
-    if report.unresolved or report.breakers or report.queues or report.workers:
+    if (
+        report.unresolved
+        or report.breakers
+        or report.queues
+        or report.workers
+        or report.serving is not None
+    ):
         say()
 
 

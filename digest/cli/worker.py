@@ -54,7 +54,8 @@ def worker(
     if processes > 1:
         from digest.engine.processes import look_after
 
-        raise typer.Exit(look_after(["worker", f"--queues={','.join(chosen)}"], processes))
+        command = ["worker", f"--queues={','.join(chosen)}"]
+        raise typer.Exit(look_after(command, processes, port=settings.probe_port))
     from digest.engine.worker import NEGLECTED, work
     from digest.pipeline.readiness import Pulse
 

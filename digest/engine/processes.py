@@ -29,17 +29,17 @@ PROGRAM = (sys.executable, "-c", "from digest.cli import main; main()")
 _LOOK = 0.1  # seconds between two looks at who still runs
 
 
-def look_after(command: Sequence[str], processes: int) -> int:
+def look_after(command: Sequence[str], processes: int, *, port: int = 0) -> int:
     """Run a command of ours so many times over until all have ended; the exit code.
 
     Each is given `--told-by` and the number of its pipe. Nobody is started again: when one ends
-    unasked the others are told to end, and whatever started this process starts all anew. The
-    probe port is the first one's.
+    unasked the others are told to end, and whatever started this process starts all anew. The first
+    probes at `port`, the others at those after it.
     """
     told: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _frame: told.append(number))
-    silent = {**os.environ, "DIGEST_PROBE_PORT": "0"}
+    kept = {name: text for name, text in os.environ.items() if name != "DIGEST_PROBE_PORT_FILE"}
     with ExitStack() as stack:
         crew, pipes = [], []
         for place in range(processes):
@@ -49,7 +49,7 @@ def look_after(command: Sequence[str], processes: int) -> int:
             with deaf():
                 one = subprocess.Popen(
                     [*PROGRAM, *command, f"--told-by={heard}"],
-                    env=silent if place else None,
+                    env={**kept, "DIGEST_PROBE_PORT": str(port + place if port else 0)},
                     pass_fds=[heard],
                 )
             os.close(heard)

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
@@ -25,6 +26,7 @@ from digest.pipeline.books import Relay
 from digest.pipeline.readiness import Pulse
 from digest.services import Services
 from digest.storage.database import PATIENCE, said
+from digest.storage.queue import name_of
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +38,7 @@ _HELP = 1.0  # seconds of work after which another worker may help
 _LOOK = 1.0  # seconds between two looks into a queue
 _POOL = 5.0  # seconds to wait for a connection to the queues: as often as need be, after _AGAIN
 _ABANDON = 5.0  # seconds for what was being sent to be noted when it ends at once
+_NEVER = 86_400.0  # seconds: nobody aborts a job, and each look in an outage is a traceback
 _AGAIN = 5.0  # seconds until the next try after the database was away
 
 
@@ -60,7 +63,11 @@ class Worker:
         self._app = App(
             connector=PsycopgConnector(
                 conninfo=address(services),
-                kwargs={**PATIENCE, **services.engine.url.query},
+                kwargs={
+                    **PATIENCE,
+                    **services.engine.url.query,
+                    "application_name": name_of(socket.gethostname(), os.getpid()),
+                },
                 timeout=_POOL,
                 min_size=1,
                 max_size=4,
@@ -98,6 +105,7 @@ class Worker:
                     install_signal_handlers=False,
                     listen_notify=False,
                     fetch_job_polling_interval=_LOOK,
+                    abort_job_polling_interval=_NEVER,
                     delete_jobs=DeleteJobCondition.ALWAYS,
                     stalled_worker_timeout=self._dead_after,
                 )

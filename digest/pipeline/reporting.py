@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine
 
 from digest.cadence import known_zone, slots
 from digest.models import Frequency, Schedule, State
-from digest.storage import alerts, digests, outcomes, schedules, sources
+from digest.storage import alerts, digests, outcomes, queue, schedules, sources
 from digest.storage.alerts import Alert
 from digest.storage.database import reading
 from digest.storage.outcomes import Breaker, Queue, Worker
@@ -41,7 +41,8 @@ class Report:
     unresolved: int  # deliveries that are unknown, whenever they were due
     queues: Sequence[Queue]  # what waits for each receiving provider, the longest first
     breakers: Sequence[Breaker]
-    workers: Sequence[Worker]
+    workers: Sequence[Worker]  # that deliver now
+    serving: int | None  # processes that take jobs; None where there are no jobs
     alerts: Sequence[Alert]
     sources: Sequence[Read]
     good_at: Mapping[str, datetime | None]  # when each source was last read well
@@ -76,6 +77,7 @@ def report(
             queues=outcomes.queues(connection, now=now),
             breakers=outcomes.breakers(connection),
             workers=outcomes.workers(connection),
+            serving=queue.serving(connection),
             alerts=alerts.current(connection),
             sources=sources.latest_reads(connection, source_names, now=now),
             good_at={name: sources.memory(connection, name).good_at for name in source_names},
@@ -99,6 +101,7 @@ def summary(report: Report) -> dict[str, Any]:
         "queues": report.queues,
         "breakers": report.breakers,
         "workers": report.workers,
+        "serving": report.serving,
         "alerts": report.alerts,
         "sources": report.sources,
         "good_at": report.good_at,

@@ -12,6 +12,8 @@ from pathlib import Path
 from sqlalchemy import Connection, text
 
 PREFIX = "procrastinate_"  # of the names of all its tables
+SILENT = 30.0  # seconds after which a worker that asks for nothing counts as gone
+_WORKER = "digest worker "
 
 
 def upgrade(connection: Connection) -> None:
@@ -30,6 +32,30 @@ def upgrade(connection: Connection) -> None:
 def is_current(connection: Connection) -> bool:
     """Whether the tables are those of the procrastinate that is installed."""
     return _reached(connection) == (True, _steps()[-1].name)
+
+
+def name_of(host: str, pid: int) -> str:
+    """What a worker calls itself to PostgreSQL, which keeps 63 bytes of it."""
+    return f"{_WORKER}{pid} {host}"[:63]
+
+
+def serving(connection: Connection) -> int | None:
+    """How many worker processes take jobs now; None on SQLite, which has none.
+
+    procrastinate's own list has a row for each queue that a process serves. Each looks into its
+    queues every second, so a connection that rests longer is of one that was stopped.
+    """
+    if connection.dialect.name != "postgresql":
+        return None
+    found = connection.execute(
+        text(
+            "SELECT count(DISTINCT application_name) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND starts_with(application_name, :worker)"
+            " AND state_change > clock_timestamp() - make_interval(secs => :seconds)"
+        ),
+        {"worker": _WORKER, "seconds": SILENT},
+    )
+    return int(found.scalar_one())
 
 
 def _steps() -> list[Path]:

@@ -114,7 +114,9 @@ def _engine(report: Report) -> Iterator[Metric]:
         [([kind], number) for kind, number in kinds.items()],
     )
     alive = sum(worker.silent < ALIVE for worker in report.workers)
-    yield _gauge("digest_workers", "Processes that deliver and have a heartbeat.", alive)
+    yield _gauge("digest_delivering", "Processes that deliver and have a heartbeat.", alive)
+    if report.serving is not None:
+        yield _gauge("digest_workers", "Processes that take jobs.", report.serving)
 
 
 def _sources(report: Report) -> Iterator[Metric]:
