@@ -43,7 +43,8 @@ def run(*, people: int = 20_000, papers: int = PAPERS) -> list[Row]:
         with planning.prepare(folder, url) as plan:
             digests = plan()
         steps.append((_sizes(url), work(url).log))
-        with engine.prepare(Path(name) / "sender", url, sink.port, CONNECTIONS) as deliver:
+        sender = Path(name) / "sender"
+        with engine.prepare(sender, url, sink.port, people, connections=CONNECTIONS) as deliver:
             sent = deliver().mails
         steps.append((_sizes(url), work(url).log))
     if not digests == sent == people:
