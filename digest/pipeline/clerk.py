@@ -164,7 +164,7 @@ class Clerk:
 def _is_away(error: DBAPIError) -> bool:
     """Whether waiting may help: another holds SQLite's lock, a disk is full, a server is away."""
     words = str(error.orig)
-    if "database is locked" in words or "disk is full" in words:
+    if "database is locked" in words or "database or disk is full" in words:
         return True
     remote = error.orig is not None and type(error.orig).__module__.partition(".")[0] != "sqlite3"
     return remote and (isinstance(error, OperationalError) or error.connection_invalidated)
