@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import shutil
 import signal
 import subprocess
 import time
@@ -182,18 +181,17 @@ def test_a_signal_drains_and_a_second_one_cuts_off(
     assert_nothing_lost_or_twice(office, sink, unknown=3 * CONNECTIONS)
 
 
-@pytest.mark.parametrize("who", ["a terminal", "systemd", "timeout"])
+@pytest.mark.parametrize("who", ["a terminal", "systemd"])
 def test_a_signal_to_all_of_them_is_one(
     office: PostOffice, sink: Sink, env: dict[str, str], tmp_path: Path, *, who: str
 ) -> None:
     sink.on(".", delay=0.5)
-    timeout = [shutil.which("timeout") or "timeout", "--preserve-status", "4"]
-    command = [*timeout, *DELIVER] if who == "timeout" else DELIVER
-    with leading(tmp_path, env, command) as process:
+    # timeout(1) is none of these: it signals the first process twice, and two are two.
+    with leading(tmp_path, env, DELIVER) as process:
         wait_until(lambda: len(sink.arrived) >= CONNECTIONS)
         if who == "a terminal":
             os.killpg(process.pid, signal.SIGINT)
-        elif who == "systemd":
+        else:
             first = psutil.Process(process.pid)
             for one in [*first.children(recursive=True), first]:
                 one.send_signal(signal.SIGTERM)
@@ -240,9 +238,7 @@ def test_what_does_not_end_in_time_is_cut_off(
 
 
 @pytest.mark.parametrize("command", [ALONE, DELIVER], ids=["alone", "several"])
-@pytest.mark.parametrize(
-    ("answer", "code"), [("250 OK", 0), ("550 5.7.1 No", 1), ("451 4.7.1 Later", 1)]
-)
+@pytest.mark.parametrize(("answer", "code"), [("", 0), ("550 5.7.1 No", 1), ("451 4.7.1 Later", 1)])
 def test_whether_all_went_well(
     office: PostOffice,
     sink: Sink,
