@@ -6,6 +6,7 @@ On SQLite several processes send: this one writes the ledger, the others compose
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -45,6 +46,7 @@ CONTENT_WAIT = 6.0  # seconds for an answer to a content
 LEASE = timedelta(seconds=3)  # that a worker has without a heartbeat
 IDLE = 0.05  # seconds between two looks at the ledger
 SPEED = 100  # of the business clock: the wait for a broken server is a minute
+_LIBC, _PR_SET_PDEATHSIG = ctypes.CDLL(None), 1  # prctl(2)
 RETRY = [timedelta(seconds=0.2 * SPEED), timedelta(seconds=0.5 * SPEED)]
 
 
@@ -192,9 +194,15 @@ def helper(orders: Orders, pipe: Pipe | None) -> Postman:
 def prepare(orders: Orders, *, name: str, mark: str) -> None:
     """Make this process one that can be watched, and dies where it was told to."""
     hurry()
+    go_on_alone()  # helpers have another parent than the harness
     shown = Mark(Path(mark))
     watch(Fate(shown, orders.crash, orders.passes, doomed=Path(orders.mark + DOOMED)), shown)
     announce(name)
+
+
+def go_on_alone() -> None:
+    """Go on when the parent dies: who was stopped, to be killed next, would be left for ever."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGCONT)
 
 
 def announce(own: str) -> None:

@@ -20,7 +20,7 @@ from digest.models import State
 from tests.chaos.doom import Mark
 from tests.chaos.ledger import Ledger
 from tests.chaos.record import Record
-from tests.chaos.sender import DATABASE_GONE
+from tests.chaos.sender import DATABASE_GONE, go_on_alone
 from tests.chaos.sink import Manners
 from tests.chaos.verdict import Share
 
@@ -155,6 +155,7 @@ class Siege:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=file,
+                preexec_fn=go_on_alone,  # noqa: PLW1509 -- this process has one thread
             )
         player = Player(name, role, process, shown, crash, errors)
         self._players.append(player)
