@@ -6,7 +6,7 @@ chosen for somebody, a Message is rendered, a Delivery is to be done. All dateti
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
@@ -300,7 +300,13 @@ class Message:
 
     sender: str  # envelope
     recipient: str  # envelope
-    content: bytes  # RFC 5322, CRLF
+    pieces: Sequence[bytes]  # RFC 5322, CRLF; put together on the way, for copying takes time
+    seven_bit: bool = False  # known to be ASCII, for looking takes time too
+
+    @property
+    def content(self) -> bytes:
+        """All of it."""
+        return b"".join(self.pieces)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

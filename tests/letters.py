@@ -25,7 +25,7 @@ def blame(error: DeliveryError) -> str:
 
 
 def message(recipient: str = ADA, content: bytes = PLAIN, **more: Any) -> Message:
-    return Message(**{"sender": "digest@example.org"} | more, recipient=recipient, content=content)
+    return Message(**{"sender": "digest@example.org"} | more, recipient=recipient, pieces=[content])
 
 
 def server_of(sink: Sink, **more: Any) -> Server:

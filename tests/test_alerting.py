@@ -340,14 +340,14 @@ def test_each_beginning_and_each_end_is_one_mail_in_the_ledger(tower: Tower) -> 
     assert [(row["address"], row["priority"], row["state"]) for row in ledger] == [
         ("admin@example.org", 0, State.PLANNED)
     ] * 2
+    frozen = tower.rows.all(schema.account_mail)
     with reading(tower.rows.engine) as connection:
-        frozen = contents.contents(connection, [row["id"] for row in ledger])
-        [skeleton] = contents.parts(connection, {content.skeleton for content in frozen})
+        [skeleton] = contents.parts(connection, {row["skeleton"] for row in frozen})
     first, last = (
         email.message_from_bytes(
-            assemble(content.personal, skeleton, []).content, policy=email.policy.default
+            assemble(row["personal"], skeleton, []).content, policy=email.policy.default
         )
-        for content in frozen
+        for row in frozen
     )
     assert first["To"] == "admin@example.org"
     assert first["From"] == "Paper Digest <digest@example.org>"

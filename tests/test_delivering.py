@@ -30,6 +30,7 @@ from digest.pipeline.sending import Delivered
 from digest.pipeline.testing import send_test
 from digest.rendering import Assembler
 from digest.storage import ledger, subscribers
+from digest.storage.contents import Content
 from digest.storage.database import reading, writing
 from digest.storage.digests import names_of
 from digest.storage.ledger import Claim
@@ -74,6 +75,7 @@ def decided(
         attempts=attempts,
         losses=losses,
         give_up_at=NOW + time_left,
+        content=Content({}, "", (), ()),
     )
     return decide(
         error,
@@ -404,11 +406,11 @@ def test_who_wants_no_mail_gets_none(
     bars = [lambda: BARS[reason](office, office.people[0])]
 
     class Composer(Assembler):
-        def assemble(self, personal: Any, skeleton: Any, cards: Any) -> Message:
+        def assemble(self, personal: Any, skeleton: Any, *parts: Any) -> Message:
             # A row is composed after its claim and before its last check.
             if personal["address"] == ADA and personal["unsubscribe_url"] and bars:
                 bars.pop()()
-            return super().assemble(personal, skeleton, cards)
+            return super().assemble(personal, skeleton, *parts)
 
     if when == "after planning":
         bars.pop()()

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Engine, update
+from sqlalchemy import Connection, Engine, select, update
 
 from digest import schema
 from digest.models import State, Status
 from digest.storage import digests, ledger, outcomes, routes, workers
-from digest.storage.contents import contents
+from digest.storage.contents import Content
 from digest.storage.database import clock, reading, writing
 from digest.storage.ledger import Beginning, Claim, Result
 from tests.post_office import DAY, HELD, NOW, WAITING, PostOffice, assert_sound, rows
@@ -166,6 +166,7 @@ def bring(office: PostOffice, state: State) -> Held:
             attempts=0,
             losses=0,
             give_up_at=row["give_up_at"],
+            content=Content({}, "", (), ()),
         )
         return Held(nobodys, worker_id, route_id=1)
     [held] = claim(office, worker_id)
@@ -204,8 +205,8 @@ def test_every_move_that_is_possible_and_no_other(office: PostOffice) -> None:
                 transaction.rollback()
         # Who holds another claim, or is another worker, moves nothing that is held.
         for other in (
-            replace(held, claim=replace(held.claim, claim=held.claim.claim - 1)),
-            replace(held, claim=replace(held.claim, claim=held.claim.claim + 1)),
+            replace(held, claim=held.claim._replace(claim=held.claim.claim - 1)),
+            replace(held, claim=held.claim._replace(claim=held.claim.claim + 1)),
             replace(held, worker_id=work(office)),
         ):
             if state is State.UNKNOWN and other.worker_id != held.worker_id:
@@ -527,10 +528,13 @@ def test_a_slot_is_frozen_once(office: PostOffice) -> None:
     office.plan(reason="quiet")
     office.plan(due=NOW + timedelta(hours=2))  # the same date at another hour
     assert office.rows() == before
+    first = office.people[0]
     with reading(office.engine) as connection:
-        [found] = contents(connection, [before[0]["id"]])
-        assert found.personal["lead"] == f"For {before[0]['address']}"
-        slots = digests.slots_of(connection, office.people[0])
+        found = connection.execute(
+            select(schema.digest.c.personal).where(schema.digest.c.subscriber_id == first)
+        ).scalar_one()
+        assert found["lead"] == f"For {before[0]['address']}"
+        slots = digests.slots_of(connection, first)
     assert [(slot.date, slot.due_at, slot.state) for slot in slots] == [
         (NOW.date(), NOW, State.PLANNED)
     ]

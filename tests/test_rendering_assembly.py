@@ -528,7 +528,7 @@ def test_only_what_is_not_known_is_asked_for(renderer: Renderer, stored: list[Pa
     assert assembler.unknown(hashes) == set()
     skeleton, *cards = stored
     personal = mails.frozen(renderer, mails.entries(3, 0))
-    named = [(card.hash, True) for card in cards]
+    named = [card.hash for card in cards]
     assert assembler.assemble(personal, skeleton.hash, named) == assemble(
         personal, skeleton, [(card, True) for card in cards]
     )
@@ -549,7 +549,7 @@ def test_a_batch_is_never_forgotten_however_large(renderer: Renderer, stored: li
     for one in stored:
         assembler.learn([one])
     personal = mails.frozen(renderer, mails.entries(3, 0))
-    assembler.assemble(personal, stored[0].hash, [(card.hash, True) for card in stored[1:]])
+    assembler.assemble(personal, stored[0].hash, [card.hash for card in stored[1:]])
 
 
 @pytest.mark.parametrize("missing", [0, 1])
@@ -560,7 +560,7 @@ def test_a_part_that_was_not_learnt_is_named(
     skeleton, card = (one.hash for one in stored[:2])
     assembler.learn(stored[1 - missing : 2 - missing])
     with pytest.raises(NotFound, match=stored[missing].hash):
-        assembler.assemble(mails.frozen(renderer, mails.entries(1, 0)), skeleton, [(card, True)])
+        assembler.assemble(mails.frozen(renderer, mails.entries(1, 0)), skeleton, [card])
 
 
 def test_mails_of_one_skeleton_differ_in_what_they_leave_out(renderer: Renderer) -> None:
@@ -571,8 +571,8 @@ def test_mails_of_one_skeleton_differ_in_what_they_leave_out(renderer: Renderer)
     personal = mails.frozen(renderer, chosen)
     for words in (personal, personal | {"lead": ""}, personal | {"unsubscribe_url": ""}):
         for shown in (cards, cards[:3], cards[3:], []):
-            named = [(card.hash, flag) for card, flag in shown]
-            made = assembler.assemble(words, skeleton.hash, named)
+            named = [[one.hash for one, flag in shown if flag is full] for full in (True, False)]
+            made = assembler.assemble(words, skeleton.hash, *named)
             assert made == assemble(words, skeleton, shown)
 
 

@@ -139,7 +139,7 @@ class Connection:
         self._message, self._sent = following, chain
         self._stage = _Stage.CHAINED if chain else _Stage.READY
         self._carried += bool(chain)
-        content = travelling(message.content, ready=self._ready)
+        content = travelling(message, ready=self._ready)
         try:
             wire.write([*content, *chain], replies=1 + len(chain))
         except Lost as error:

@@ -19,8 +19,8 @@ def envelope(message: Message, extensions: Mapping[str, str]) -> list[bytes]:
     `extensions` are the server's (lower case, with what it said of each). DeliveryError where they
     do not suffice for this message.
     """
-    content = message.content
-    size = len(content) if content.endswith(b"\r\n") else len(content) + 2
+    pieces = message.pieces
+    size = sum(map(len, pieces)) + (0 if pieces[-1].endswith(b"\r\n") else 2)
     options = b""
     if "size" in extensions:
         # RFC 1870 section 4: a limit of 0, or none, says nothing.
@@ -34,10 +34,10 @@ def envelope(message: Message, extensions: Mapping[str, str]) -> list[bytes]:
             )
         options += b" SIZE=%d" % size
     ascii_headers = True
-    if not content.isascii():
+    if not (message.seven_bit or all(map(bytes.isascii, pieces))):
         if "8bitmime" in extensions:
             options += b" BODY=8BITMIME"
-        ascii_headers = content.partition(b"\r\n\r\n")[0].isascii()
+        ascii_headers = message.content.partition(b"\r\n\r\n")[0].isascii()
     if not (ascii_headers and message.recipient.isascii() and message.sender.isascii()):
         if "smtputf8" not in extensions:
             raise DeliveryError(
@@ -54,14 +54,18 @@ def envelope(message: Message, extensions: Mapping[str, str]) -> list[bytes]:
     ]
 
 
-def travelling(content: bytes, *, ready: bool) -> list[bytes]:
+def travelling(message: Message, *, ready: bool) -> list[bytes]:
     """The parts to write for a content: its bytes, and what ends it (RFC 5321 section 4.5.2).
 
     Unless it is `ready`, its lines that begin with a dot are given another one.
     """
-    if not ready and (content.startswith(b".") or _LEADING_DOT.search(content)):
-        content = (b"\r\n" + content).replace(b"\r\n.", b"\r\n..")[2:]
-    return [content, b".\r\n" if content.endswith(b"\r\n") else b"\r\n.\r\n"]
+    pieces = message.pieces
+    if not ready:
+        content = message.content
+        if content.startswith(b".") or _LEADING_DOT.search(content):
+            content = (b"\r\n" + content).replace(b"\r\n.", b"\r\n..")[2:]
+        pieces = [content]
+    return [*pieces, b".\r\n" if pieces[-1].endswith(b"\r\n") else b"\r\n.\r\n"]
 
 
 def _path(address: str) -> bytes:

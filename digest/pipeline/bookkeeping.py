@@ -11,7 +11,6 @@ import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from math import ceil
@@ -497,8 +496,7 @@ class LocalBooks:
                 if any(way is not None and way.state is not Breaker.CLOSED for way in ways):
                     stopped.add(route_id)
         return [
-            replace(
-                one,
+            one._replace(
                 state=State.DEFERRED,
                 reason=BREAKER,
                 spent=False,

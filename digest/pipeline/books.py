@@ -6,7 +6,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from digest.delivery import Server
 from digest.models import Limits, State
@@ -52,8 +52,7 @@ class Policy:
     resend_unknown: timedelta | None = None  # after so long; None keeps them
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class Order(NamedTuple):
     """A claimed row and the way it is to take."""
 
     claim: Claim

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 from digest.delivery import enhanced_code
@@ -54,15 +53,14 @@ def decide(
         code=error.code,
         text=error.text,
     )
-    refused = replace(refused, at_rcpt=error.at_rcpt)
+    refused = refused._replace(at_rcpt=error.at_rcpt)
     if error.unknown:
-        return replace(refused, state=State.UNKNOWN, reason="no answer")
+        return refused._replace(state=State.UNKNOWN, reason="no answer")
     if error.host:
-        refused = replace(refused, lost=True)
+        refused = refused._replace(lost=True)
         if not (others_pass and claim.losses + 1 >= LOSSES):
             # The server's trouble spends nobody's attempts.
-            return replace(
-                refused,
+            return refused._replace(
                 state=State.DEFERRED if claim.attempts else State.PLANNED,
                 reason="mail server",
                 spent=False,
@@ -72,8 +70,8 @@ def decide(
         return refused
     wait = retry[min(claim.attempts, len(retry) - 1)] * (1 + jitter / 10)
     if now + wait >= claim.give_up_at:
-        return replace(refused, reason="gave up")
-    return replace(refused, state=State.DEFERRED, reason="deferred", next_attempt_at=now + wait)
+        return refused._replace(reason="gave up")
+    return refused._replace(state=State.DEFERRED, reason="deferred", next_attempt_at=now + wait)
 
 
 def unsent(order: Order, *, now: datetime) -> Result:
@@ -88,7 +86,7 @@ def unsent(order: Order, *, now: datetime) -> Result:
         spent=False,
         next_attempt_at=now,
     )
-    return replace(result, tried=False)
+    return result._replace(tried=False)
 
 
 def spoiled(order: Order, *, now: datetime) -> Result:
@@ -102,7 +100,7 @@ def spoiled(order: Order, *, now: datetime) -> Result:
         text="The mail could not be put together; the log says why.",
         spent=False,
     )
-    return replace(result, tried=False)
+    return result._replace(tried=False)
 
 
 def _result(

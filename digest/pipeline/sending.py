@@ -33,7 +33,7 @@ from digest.pipeline.clerk import Clerk
 from digest.pipeline.deciding import accepted, decide, spoiled, unsent
 from digest.pipeline.lease import Lease
 from digest.pipeline.ways import Job, Queue, Way, problem_of
-from digest.storage.contents import contents, parts
+from digest.storage.contents import parts
 from digest.storage.database import reading
 from digest.storage.ledger import Beginning
 
@@ -65,7 +65,8 @@ class Composer(Protocol):
         self,
         personal: Mapping[str, str],
         skeleton: str,
-        cards: Sequence[tuple[str, bool]],
+        cards: Sequence[str],
+        lines: Sequence[str],
     ) -> Message:
         """The message; NotFound for a part that it does not have."""
 
@@ -331,14 +332,12 @@ class Pass:
         return len(found)
 
     async def _load(self, orders: Sequence[Order]) -> list[Job]:
-        """The orders with what is frozen of them; reading waits for no commit."""
-        ids = [one.claim.delivery_id for one in orders]
-        known = {one.delivery_id: one for one in await self._read(contents, ids)}
-        missing = self._composer.unknown(
-            {one.skeleton for one in known.values()}.union(
-                part for one in known.values() for part, _ in one.cards
-            )
-        )
+        """The orders, when the parts of their mails are known; reading waits for no commit."""
+        named = [
+            {content.skeleton, *content.cards, *content.lines}
+            for content in (one.claim.content for one in orders)
+        ]
+        missing = self._composer.unknown(set[str]().union(*named))
         for part in await self._read(parts, missing) if missing else ():
             try:
                 self._composer.learn([part])
@@ -347,11 +346,10 @@ class Pass:
                 log.exception(
                     "Part %s of mails cannot be used.", part.hash, extra={"action": "compose"}
                 )
-        jobs = [Job(order, known[order.claim.delivery_id]) for order in orders]
-        for job in jobs if missing else ():
-            named = {job.content.skeleton, *(part for part, _ in job.content.cards)}
-            job.broken = not missing.isdisjoint(named)
-        return jobs
+        return [
+            Job(order, broken=not missing.isdisjoint(parts))
+            for order, parts in zip(orders, named, strict=True)
+        ]
 
     async def _read(self, read: Callable[[Database, Collection[K]], T], keys: Collection[K]) -> T:
         def work() -> T:
@@ -463,12 +461,12 @@ class Pass:
         return None
 
     def _compose(self, job: Job) -> bool:
-        content, delivery_id = job.content, job.content.delivery_id
+        content, delivery_id = job.order.claim.content, job.delivery_id
         job.message = None
         try:
             if job.broken:
                 raise TemplateError("A part of this mail is missing.")
-            job.message = self._composer.assemble(content.personal, content.skeleton, content.cards)
+            job.message = self._composer.assemble(*content)
         except NotFound:  # a part that made room for others meanwhile: the next claim brings it
             self._clerk.give_back(delivery_id)
         except Exception:

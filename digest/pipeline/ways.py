@@ -14,7 +14,6 @@ from digest.errors import DeliveryError
 from digest.models import Message
 from digest.pipeline.allowances import FREE, Allowances, Permit
 from digest.pipeline.books import Order, Relay, Standing, uptime
-from digest.storage.contents import Content
 
 log = logging.getLogger(__name__)
 
@@ -25,10 +24,9 @@ _GRUDGE = 60.0  # seconds for which a connection that was not allowed counts
 
 @dataclass(slots=True)
 class Job:
-    """An order with what its message is made of."""
+    """An order on its way."""
 
     order: Order
-    content: Content
     message: Message | None = None
     broken: bool = False  # a part of it is not there
     permit: Permit = FREE  # for its content

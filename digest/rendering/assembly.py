@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import compress, islice
+from itertools import chain, islice
 from operator import itemgetter
 from typing import Any
 
@@ -30,6 +30,8 @@ _BODY = (
     "Content-Transfer-Encoding: quoted-printable\r\n\r\n"
 )
 _END = "\r\n--@@boundary@@--\r\n"
+# Papers come in many pieces each; until then their places are empty.
+_RUNS = {f"{body} {block}": b"" for body in ("text", "html") for block in ("cards", "lines")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +40,10 @@ class _Shape:
 
     sender: str
     pieces: list[bytes]  # text, place, text, ..., text; the places are empty
+    seven_bit: bool  # all of these
     words: list[tuple[str, str, str]]  # a name in the bodies, and its places in text and HTML
     values: Callable[[Mapping[str, bytes]], tuple[bytes, ...]]  # what comes into the places
+    runs: list[tuple[int, bool, bool]]  # places of papers, last first; in HTML? with full cards?
 
 
 class Assembler:
@@ -72,7 +76,11 @@ class Assembler:
             del self._parts[old]
 
     def assemble(
-        self, personal: Mapping[str, str], skeleton: str, cards: Sequence[tuple[str, bool]]
+        self,
+        personal: Mapping[str, str],
+        skeleton: str,
+        cards: Sequence[str],
+        lines: Sequence[str] = (),
     ) -> Message:
         """The mail of a frozen digest; see `compose` for the arguments, parts by their hashes.
 
@@ -80,38 +88,49 @@ class Assembler:
         Raises NotFound for a part that was not learnt, TemplateError for a place without words.
         """
         try:
-            around = self._parts[skeleton]
-            blocks = {
-                "cards": [self._parts[part] for part, card in cards if card],
-                "lines": [self._parts[part] for part, card in cards if not card],
-            }
+            known = self._parts
+            around = known[skeleton]
+            shown = [known[part] for part in cards]
+            named = [known[part] for part in lines]
         except KeyError as error:
             raise NotFound(f"The part {error.args[0]} of a mail is not there.") from None
-        shape = self._shape(around, personal, blocks)
-        values = {name: value.encode() for name, value in message.own(personal).items()}
+        shape = self._shape(around, personal, cards=bool(shown), lines=bool(named))
+        values = _RUNS.copy()
+        for name, value in message.own(personal).items():
+            values[name] = value.encode()
         for name, text, html in shape.words:
             values[text], values[html] = _written(personal[name])
-        number = 0
-        for name, parts in blocks.items():
-            values[f"html {name}"] = SOFT.join([part.html for part in parts])
-            values[f"text {name}"] = b"\r\n\r\n".join(
-                [_label(number + n) + part.text for n, part in enumerate(parts, 1)]
-            )
-            number += len(parts)
         pieces = shape.pieces.copy()
         pieces[1::2] = shape.values(values)
-        return Message(sender=shape.sender, recipient=personal["address"], content=b"".join(pieces))
+        # From the last to the first, for what stands after a run moves.
+        for place, in_html, full in shape.runs:
+            parts, before = (shown, 0) if full else (named, len(shown))
+            if in_html:
+                run = [piece for part in parts for piece in (SOFT, part.html)][1:]
+            else:
+                labels = _labels(before, len(parts))
+                run = [
+                    *chain.from_iterable(zip(labels, [part.text for part in parts], strict=True))
+                ]
+            pieces[place : place + 1] = run
+        return Message(
+            sender=shape.sender,
+            recipient=personal["address"],
+            pieces=pieces,
+            # All but the sender's and the recipient's address is encoded.
+            seven_bit=shape.seven_bit and values["to"].isascii(),
+        )
 
     def _shape(
-        self, skeleton: Part, personal: Mapping[str, str], blocks: Mapping[str, Sequence[Part]]
+        self, skeleton: Part, personal: Mapping[str, str], *, cards: bool, lines: bool
     ) -> _Shape:
-        said = frozenset(compress(personal, personal.values()))
-        key = (skeleton.hash, frozenset(personal), said, *map(bool, blocks.values()))
-        if key not in self._shapes:
+        key = (skeleton.hash, *personal, *map(bool, personal.values()), cards, lines)
+        shape = self._shapes.get(key)
+        if shape is None:
             if len(self._shapes) >= SHAPES:
                 self._shapes.clear()
-            self._shapes[key] = _shaped(skeleton, personal, blocks)
-        return self._shapes[key]
+            shape = self._shapes[key] = _shaped(skeleton, personal, cards=cards, lines=lines)
+        return shape
 
 
 def assemble(
@@ -120,7 +139,10 @@ def assemble(
     """One mail alone; see `Assembler`."""
     assembler = Assembler()
     assembler.learn([skeleton, *(part for part, _ in cards)])
-    return assembler.assemble(personal, skeleton.hash, [(part.hash, card) for part, card in cards])
+    shown = [part.hash for part, card in cards if card]
+    return assembler.assemble(
+        personal, skeleton.hash, shown, [part.hash for part, card in cards if not card]
+    )
 
 
 def _encoded(card: Part) -> Part:
@@ -137,19 +159,20 @@ def _written(words: str) -> tuple[bytes, bytes]:
 
 
 @lru_cache(maxsize=1024)
-def _label(number: int) -> bytes:
-    return label(number).encode() + SOFT
+def _labels(before: int, count: int) -> list[bytes]:
+    """What stands in the text before each of so many papers, after others `before` them."""
+    labels = [label(before + number).encode() + SOFT for number in range(1, count + 1)]
+    return labels[:1] + [b"\r\n\r\n" + one for one in labels[1:]]
 
 
-def _shaped(
-    skeleton: Part, personal: Mapping[str, str], blocks: Mapping[str, Sequence[Part]]
-) -> _Shape:
+def _shaped(skeleton: Part, personal: Mapping[str, str], *, cards: bool, lines: bool) -> _Shape:
     if not skeleton.head:
         raise TemplateError(
             f"The skeleton {skeleton.hash} has no headers: an earlier version made it."
         )
     sender, _, headers = skeleton.head.decode().partition("\r\n")
-    own, words = message.own(personal), {**personal, **blocks}
+    own = message.own(personal)
+    words: dict[str, object] = {**personal, "cards": cards, "lines": lines}
     bodies = {
         "text": _tidied(cut(skeleton.text.decode(), words)),
         "html": cut(skeleton.html.decode(), words),
@@ -167,12 +190,19 @@ def _shaped(
         for name, text in zip(names, texts[1:], strict=True):
             places.append(name)
             pieces += [b"", text]
-    said = {name for body in bodies.values() for name in body[1::2]} - blocks.keys()
+    said = {name for body in bodies.values() for name in body[1::2]} - {"cards", "lines"}
+    runs = [
+        (2 * number + 1, name.startswith("html "), name.endswith(" cards"))
+        for number, name in enumerate(places)
+        if name in _RUNS
+    ]
     return _Shape(
         sender=sender,
         pieces=pieces,
+        seven_bit=all(map(bytes.isascii, pieces)),
         words=[(name, f"text {name}", f"html {name}") for name in sorted(said)],
         values=itemgetter(*places),
+        runs=runs[::-1],
     )
 
 

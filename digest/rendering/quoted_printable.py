@@ -12,8 +12,9 @@ import re
 SOFT = b"=\r\n"  # a line end that is none
 LINE = 73  # bytes before a soft break; 76 with it and with a first byte written as three
 
-# What is not printable, the equals sign, and a blank at the end of a line.
-_UNSAFE = re.compile(rb"[^\t\n !-<>-~]|[\t ](?=\n|\Z)")
+_UNSAFE = re.compile(rb"[^\t\n !-<>-~]")  # what is not printable, and the equals sign
+_TRAILING = re.compile(rb"[\t ](?=\n|\Z)")
+_SPELLED = [b"=%02X" % byte for byte in range(256)]
 _READY = re.compile(rb"[ -<>-~]*[!-<>-~]")  # nothing of that, on one line
 _LINES = re.compile(rb".{1,%d}(?<!=)(?<!=.)" % LINE)  # none ends inside of "=3D"
 
@@ -23,8 +24,12 @@ def encode(text: str) -> bytes:
     data = text.encode()
     if _READY.fullmatch(data):
         return _broken(data)
-    quoted = _UNSAFE.sub(lambda match: b"=%02X" % match[0][0], data)
+    quoted = _TRAILING.sub(_spell, _UNSAFE.sub(_spell, data))
     return b"\r\n".join(map(_broken, quoted.split(b"\n")))
+
+
+def _spell(match: re.Match[bytes]) -> bytes:
+    return _SPELLED[match[0][0]]
 
 
 def _broken(line: bytes) -> bytes:
@@ -36,5 +41,5 @@ def _broken(line: bytes) -> bytes:
 def _guarded(line: bytes) -> bytes:
     """The line with its first byte encoded where SMTP or a mailbox would change it."""
     if line.startswith((b".", b"From ")):
-        return b"=%02X" % line[0] + line[1:]
+        return _SPELLED[line[0]] + line[1:]
     return line

@@ -1,85 +1,47 @@
-"""Reading what is frozen: the personal words of deliveries, and the parts that they name."""
+"""What is frozen: the personal words of deliveries, and the parts that they name."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from functools import cache
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
 
-from sqlalchemy import (
-    BigInteger,
-    Connection,
-    Executable,
-    Text,
-    bindparam,
-    func,
-    select,
-    type_coerce,
-)
+from sqlalchemy import ColumnElement, Connection, FromClause, Text, func, select, type_coerce
 
 from digest import schema
 from digest.models import Part
-from digest.storage.database import given, listed, packed, unpacked
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Content:
+class Content(NamedTuple):
     """What a delivery's bytes are made of; the parts by their hashes."""
 
-    delivery_id: int
     personal: Mapping[str, Any]
     skeleton: str  # "" once it was forgotten
-    cards: tuple[tuple[str, bool], ...]  # with each, whether it is a full card
+    cards: Sequence[str]
+    lines: Sequence[str]  # cards of papers that are only named
 
 
-def contents(connection: Connection, delivery_ids: Collection[int]) -> list[Content]:
-    """The frozen contents of deliveries, whatever was stored since."""
-    return [
-        Content(
-            delivery_id=delivery_id,
-            personal=personal or {},
-            skeleton=skeleton or "",
-            cards=_named(names),
-        )
-        for delivery_id, skeleton, personal, names in unpacked(
-            connection.execute(
-                _contents(connection.dialect.name),
-                {"rows": packed([one] for one in delivery_ids)},
-            )
-        )
-    ]
+def frozen_columns(dialect: str) -> ColumnElement[Any]:
+    """What `frozen` takes, as one column of a selection `with_frozen` that is `listed`."""
+    digests, mails = schema.digest, schema.account_mail
+    personal: ColumnElement[Any] = func.coalesce(digests.c.personal, mails.c.personal)
+    if dialect == "sqlite":  # it keeps JSON as text, and would quote it
+        personal = func.json(type_coerce(personal, Text))
+    array = func.json_build_array if dialect == "postgresql" else func.json_array
+    return array(personal, func.coalesce(digests.c.skeleton, mails.c.skeleton), digests.c.parts)
 
 
-@cache
-def _contents(dialect: str) -> Executable:
-    deliveries, digests, mails = schema.delivery, schema.digest, schema.account_mail
-    rows = given(dialect, bindparam("rows"), id=BigInteger())
-
-    def document(column: Any) -> Any:
-        # SQLite keeps JSON as text, and would quote it.
-        return column if dialect == "postgresql" else func.json(type_coerce(column, Text))
-
-    return (
-        select(
-            listed(
-                dialect,
-                deliveries.c.id,
-                func.coalesce(digests.c.skeleton, mails.c.skeleton),
-                document(func.coalesce(digests.c.personal, mails.c.personal)),
-                digests.c.parts,
-            )
-        )
-        .select_from(rows)
-        .join(deliveries, deliveries.c.id == rows.c.id)
-        .outerjoin(digests, digests.c.id == deliveries.c.digest_id)
-        .outerjoin(mails, mails.c.id == deliveries.c.account_mail_id)
+def with_frozen(deliveries: FromClause) -> FromClause:
+    """A selection of deliveries, joined with what is frozen of each."""
+    table, digests, mails = schema.delivery, schema.digest, schema.account_mail
+    return deliveries.outerjoin(digests, digests.c.id == table.c.digest_id).outerjoin(
+        mails, mails.c.id == table.c.account_mail_id
     )
 
 
-def _named(names: str | None) -> tuple[tuple[str, bool], ...]:
-    cards, _, lines = (names or "").partition("|")
-    return (*((one, True) for one in cards.split()), *((one, False) for one in lines.split()))
+def frozen(personal: Mapping[str, Any] | None, skeleton: str | None, parts: str | None) -> Content:
+    """The content from its columns."""
+    cards, _, lines = (parts or "").partition("|")
+    return Content(personal or {}, skeleton or "", cards.split(), lines.split())
 
 
 def parts(connection: Connection, hashes: Collection[str]) -> list[Part]:

@@ -53,6 +53,10 @@ _NETWORK_FILE_SYSTEMS = {
 }
 
 _CLOCK_LASTS = 60.0  # seconds
+_CACHE = 32_768  # kB of SQLite's pages that a connection keeps
+# Pages in SQLite's log before they go to their places: a delivery's are written five times in a
+# moment, and there once.
+_CHECKPOINT = 8_192
 _IDLE_IN_TRANSACTION = 20_000  # milliseconds
 EXTRA = "Install them: pip install 'paper-digest[postgres]'"
 # What libpq waits for is without limit by itself. A server that vanished (power, a firewall that
@@ -151,7 +155,12 @@ def _open_sqlite(url: str, path: Path) -> Engine:
             f"DIGEST_DATABASE_URL: {path} is on a network file system ({kind}), where SQLite loses"
             " data. Put it on a local disk, or use PostgreSQL."
         )
-    engine = create_engine(url, connect_args={"timeout": 30}, hide_parameters=True)
+    engine = create_engine(
+        url,
+        connect_args={"timeout": 30},
+        hide_parameters=True,
+        pool_use_lifo=True,  # a connection's cache is worth nothing once another one has written
+    )
 
     @event.listens_for(engine, "connect")
     def configure(connection: DBAPIConnection, _record: object) -> None:
@@ -161,6 +170,8 @@ def _open_sqlite(url: str, path: Path) -> Engine:
         cursor.execute("PRAGMA journal_mode=WAL")
         cursor.execute("PRAGMA synchronous=FULL")
         cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.execute(f"PRAGMA cache_size=-{_CACHE}")
+        cursor.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT}")
         cursor.close()
 
     @event.listens_for(engine, "begin")
@@ -317,7 +328,7 @@ def given(dialect: str, rows: BindParameter[str], **columns: TypeEngine[Any]) ->
 
 def packed(rows: Iterable[Sequence[Any]]) -> str:
     """The parameter for `given`: rows of what JSON knows, and instants."""
-    return json.dumps([list(row) for row in rows], default=_stored)
+    return _ENCODE(list(rows))
 
 
 @lru_cache(maxsize=4096)
@@ -326,6 +337,9 @@ def _stored(value: Any) -> str:
     if not isinstance(value, datetime):
         raise TypeError(f"{value!r} cannot be packed")
     return value.astimezone(UTC).isoformat(" ", "microseconds")[:26]
+
+
+_ENCODE = json.JSONEncoder(check_circular=False, default=_stored).encode
 
 
 def listed(dialect: str, *columns: ColumnElement[Any]) -> ColumnElement[str]:

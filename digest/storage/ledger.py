@@ -8,9 +8,9 @@ once: one transaction carries the results of many connections and the next attem
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
+from typing import NamedTuple
 
 from sqlalchemy import (
     BigInteger,
@@ -35,6 +35,7 @@ from sqlalchemy import (
 from digest import schema
 from digest.models import State, Status
 from digest.schema import Instant
+from digest.storage.contents import Content, frozen, frozen_columns, with_frozen
 from digest.storage.database import given, insert_into, instant, listed, packed, unpacked
 
 OPEN = (State.PLANNED, State.DEFERRED)
@@ -45,8 +46,7 @@ IS_OPEN = text("delivery.state IN ('planned', 'deferred')")
 IS_ACCOUNT_MAIL = text("delivery.priority = 0")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
+class Claim(NamedTuple):
     """A row that this worker may try to send."""
 
     delivery_id: int
@@ -56,10 +56,10 @@ class Claim:
     attempts: int  # spent so far
     losses: int  # the server's trouble struck while it was in flight
     give_up_at: datetime
+    content: Content
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Beginning:
+class Beginning(NamedTuple):
     """A claimed row whose content is to leave next, and the way it takes."""
 
     delivery_id: int
@@ -67,8 +67,7 @@ class Beginning:
     route_id: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
+class Result(NamedTuple):
     """How an attempt ended: the delivery's next state, and the server's words."""
 
     delivery_id: int
@@ -92,27 +91,36 @@ def claim(
     connection: Connection, worker_id: int, quotas: Mapping[str, int], *, now: datetime
 ) -> list[Claim]:
     """Claim what is due: of each receiving provider at most its quota, the longest due first."""
-    ids: list[int] = []
+    alike: dict[int, list[str]] = {}
     for provider, quota in quotas.items():
+        alike.setdefault(quota, []).append(provider)
+    ids: list[int] = []
+    for quota, providers in alike.items():
+        rows = packed([one] for one in providers)
         chosen = _chosen(connection.dialect.name)
-        ids += unpacked(
-            connection.execute(chosen, {"provider": provider, "quota": quota, "now": now})
-        )
+        ids += unpacked(connection.execute(chosen, {"rows": rows, "quota": quota, "now": now}))
     return _take(connection, worker_id, ids)
 
 
 @cache
 def _chosen(dialect: str) -> Executable:
+    """The first rows of each of the providers that are given."""
     table = schema.delivery
+    rows = given(dialect, bindparam("rows"), provider=String())
     chosen = (
         select(table.c.id)
-        .where(table.c.provider == bindparam("provider"), _due())
+        .where(table.c.provider == rows.c.provider, _due())
         .order_by(table.c.priority, table.c.next_attempt_at)
         .limit(bindparam("quota"))
-        .with_for_update(skip_locked=True)
-        .subquery()
     )
-    return select(listed(dialect, chosen.c.id))
+    if dialect == "postgresql":
+        found = chosen.with_for_update(skip_locked=True).lateral()
+        return select(listed(dialect, found.c.id)).select_from(rows.join(found, true()))
+    # SQLite knows no LATERAL, but looks into the index for each of the given rows as well.
+    row = table.alias("chosen")
+    return select(listed(dialect, row.c.id)).select_from(
+        rows.join(row, row.c.id.in_(chosen.correlate(rows)))
+    )
 
 
 def claim_again(
@@ -159,19 +167,10 @@ def _take(connection: Connection, worker_id: int, ids: Sequence[int]) -> list[Cl
         return []
     dialect, rows = connection.dialect.name, packed([one] for one in ids)
     connection.execute(_taken(dialect), {"rows": rows, "worker": worker_id})
+    held = connection.execute(_claims(dialect), {"rows": rows, "worker": worker_id})
     return [
-        Claim(
-            delivery_id=delivery_id,
-            claim=number,
-            provider=provider,
-            priority=priority,
-            attempts=attempts,
-            losses=losses,
-            give_up_at=instant(give_up_at),
-        )
-        for delivery_id, number, provider, priority, attempts, losses, give_up_at in unpacked(
-            connection.execute(_claims(dialect), {"rows": rows, "worker": worker_id})
-        )
+        Claim._make((*plain, instant(give_up_at), frozen(*content)))
+        for *plain, give_up_at, content in unpacked(held)
     ]
 
 
@@ -192,9 +191,8 @@ def _claims(dialect: str) -> Executable:
     rows = given(dialect, bindparam("rows"), id=BigInteger())
     fields = ("id", "claim", "provider", "priority", "attempts", "losses", "give_up_at")
     return (
-        select(listed(dialect, *(table.c[name] for name in fields)))
-        .select_from(rows)
-        .join(table, table.c.id == rows.c.id)
+        select(listed(dialect, *(table.c[name] for name in fields), frozen_columns(dialect)))
+        .select_from(with_frozen(rows.join(table, table.c.id == rows.c.id)))
         .where(table.c.state == State.CLAIMED, table.c.worker_id == bindparam("worker"))
     )
 
