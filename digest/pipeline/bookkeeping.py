@@ -389,25 +389,24 @@ class LocalBooks:
             for route in routes.find(connection, relay, unknown).values():
                 self._ids[relay][route.provider] = route.id
                 self._ways[route.id] = (relay, route.provider)
-        found = []
-        for one in claims:
-            route_id = self._ids[relay][one.provider]
-            paced = {name: self._pace(relay, name) is not None for name in ("", one.provider)}
-            limited = [
-                name
-                for name, is_paced in paced.items()
-                if is_paced or self._limits(relay, name).daily is not None
-            ]
-            found.append(
-                Order(
-                    claim=one,
-                    route_id=route_id,
-                    draws=tuple(self._ids[relay][name] for name in limited),
-                    throttled=paced[one.provider],
-                    alone=one.provider in alone,
-                )
-            )
-        return found
+        ways = {
+            provider: self._way(relay, provider, alone=provider in alone)
+            for provider in {one.provider for one in claims}
+        }
+        return [Order(one, *ways[one.provider]) for one in claims]
+
+    def _way(
+        self, relay: str, provider: str, *, alone: bool
+    ) -> tuple[int, tuple[int, ...], bool, bool]:
+        """What an order has beside its claim, the same for all of a receiving provider."""
+        paced = {name: self._pace(relay, name) is not None for name in ("", provider)}
+        limited = [
+            name
+            for name, is_paced in paced.items()
+            if is_paced or self._limits(relay, name).daily is not None
+        ]
+        ids = self._ids[relay]
+        return ids[provider], tuple(ids[name] for name in limited), paced[provider], alone
 
     def _pace(self, relay: str, provider: str) -> float | None:
         """How many messages a second may go on a way; None: as many as can."""

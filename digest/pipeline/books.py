@@ -16,6 +16,7 @@ from digest.storage.ledger import Beginning, Claim, Result
 BEAT = 1.0  # seconds between two heartbeats
 LEASE = timedelta(seconds=15)  # without one for so long a worker is taken for dead
 
+_NONE = Limits()
 # Unlike the monotonic clock this one goes on while the machine sleeps (Linux).
 _BOOT = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
@@ -40,7 +41,7 @@ class Relay:
 
     def limits_of(self, provider: str) -> Limits:
         """The limits on the way to a receiving provider."""
-        return self.providers.get(provider) or self.providers.get("*") or Limits()
+        return self.providers.get(provider) or self.providers.get("*") or _NONE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

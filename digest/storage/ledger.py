@@ -36,7 +36,15 @@ from digest import schema
 from digest.models import State, Status
 from digest.schema import Instant
 from digest.storage.contents import Content, frozen, frozen_columns, with_frozen
-from digest.storage.database import given, insert_into, instant, listed, packed, unpacked
+from digest.storage.database import (
+    given,
+    insert_into,
+    instant,
+    listed,
+    packed,
+    unindexed,
+    unpacked,
+)
 
 OPEN = (State.PLANNED, State.DEFERRED)
 RESEND = "resend"  # the reason of what was unknown and is to be sent again
@@ -155,6 +163,15 @@ def claim_account_mail(
     return _take(connection, worker_id, list(ids.scalars()))
 
 
+def _is_claimed() -> tuple[ColumnElement[bool], ...]:
+    """Of rows that are given: the worker holds it, and has not begun."""
+    table = schema.delivery
+    return (
+        unindexed(table.c.state) == State.CLAIMED,
+        unindexed(table.c.worker_id) == bindparam("worker"),
+    )
+
+
 def _due() -> ColumnElement[bool]:
     table = schema.delivery
     return and_(
@@ -180,7 +197,7 @@ def _taken(dialect: str) -> Executable:
     rows = given(dialect, bindparam("rows"), id=BigInteger())
     return (
         update(table)
-        .where(table.c.id == rows.c.id, IS_OPEN)
+        .where(table.c.id == rows.c.id, unindexed(table.c.state).in_(OPEN))
         .values(state=State.CLAIMED, claim=table.c.claim + 1, worker_id=bindparam("worker"))
     )
 
@@ -193,7 +210,7 @@ def _claims(dialect: str) -> Executable:
     return (
         select(listed(dialect, *(table.c[name] for name in fields), frozen_columns(dialect)))
         .select_from(with_frozen(rows.join(table, table.c.id == rows.c.id)))
-        .where(table.c.state == State.CLAIMED, table.c.worker_id == bindparam("worker"))
+        .where(*_is_claimed())
     )
 
 
@@ -314,8 +331,7 @@ def _begun(dialect: str) -> Executable:
         .where(
             table.c.id == rows.c.id,
             table.c.claim == rows.c.claim,
-            table.c.state == State.CLAIMED,
-            table.c.worker_id == bindparam("worker"),
+            *_is_claimed(),
             # Account mail answers what the person asked for; unsubscribing does not bar it.
             or_(table.c.digest_id.is_(None), welcome),
         )
@@ -433,16 +449,15 @@ def _finished(dialect: str) -> Executable:
         next_attempt_at=Instant(),
         ended_at=Instant(),
     )
-    held = and_(
-        table.c.state.in_((State.CLAIMED, State.SENDING)), table.c.worker_id == bindparam("worker")
-    )
+    state, was_held = unindexed(table.c.state), (State.CLAIMED, State.SENDING)
+    held = and_(state.in_(was_held), unindexed(table.c.worker_id) == bindparam("worker"))
     given_up = or_(
-        and_(table.c.state == State.UNKNOWN, rows.c.state.in_((State.SENT, State.FAILED))),
+        and_(state == State.UNKNOWN, rows.c.state.in_((State.SENT, State.FAILED))),
         and_(
             rows.c.state == State.SENT,
             or_(
-                and_(table.c.state == State.DEFERRED, table.c.reason == RESEND),
-                and_(table.c.state == State.FAILED, table.c.reason == POISON),
+                and_(state == State.DEFERRED, table.c.reason == RESEND),
+                and_(state == State.FAILED, table.c.reason == POISON),
             ),
         ),
     )
@@ -453,8 +468,7 @@ def _finished(dialect: str) -> Executable:
             state=rows.c.state,
             reason=rows.c.reason,
             # Given up, it was charged already.
-            attempts=table.c.attempts
-            + case((table.c.state.in_((State.CLAIMED, State.SENDING)), rows.c.spent), else_=0),
+            attempts=table.c.attempts + case((table.c.state.in_(was_held), rows.c.spent), else_=0),
             losses=table.c.losses + rows.c.lost,
             code=rows.c.code,
             enhanced=rows.c.enhanced,
