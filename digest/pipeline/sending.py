@@ -17,6 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
+from itertools import chain
 from typing import Protocol, TypeVar
 
 from sqlalchemy import Connection as Database
@@ -333,11 +334,8 @@ class Pass:
 
     async def _load(self, orders: Sequence[Order]) -> list[Job]:
         """The orders, when the parts of their mails are known; reading waits for no commit."""
-        named = [
-            {content.skeleton, *content.cards, *content.lines}
-            for content in (one.claim.content for one in orders)
-        ]
-        missing = self._composer.unknown(set[str]().union(*named))
+        named = [one.claim.content.parts for one in orders]
+        missing = self._composer.unknown(set(chain.from_iterable(named)))
         for part in await self._read(parts, missing) if missing else ():
             try:
                 self._composer.learn([part])
@@ -347,7 +345,7 @@ class Pass:
                     "Part %s of mails cannot be used.", part.hash, extra={"action": "compose"}
                 )
         return [
-            Job(order, broken=not missing.isdisjoint(parts))
+            Job(order, broken=bool(missing) and not missing.isdisjoint(parts))
             for order, parts in zip(orders, named, strict=True)
         ]
 

@@ -19,6 +19,11 @@ class Content(NamedTuple):
     cards: Sequence[str]
     lines: Sequence[str]  # cards of papers that are only named
 
+    @property
+    def parts(self) -> list[str]:
+        """All that it names."""
+        return [self.skeleton, *self.cards, *self.lines]
+
 
 def frozen_columns(dialect: str) -> ColumnElement[Any]:
     """What `frozen` takes, as one column of a selection `with_frozen` that is `listed`."""
