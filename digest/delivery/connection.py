@@ -19,6 +19,7 @@ from digest.errors import DeliveryError
 from digest.models import Message, Receipt
 
 _RSET = b"RSET\r\n"
+_AGREED = (2, 2, 3)  # the first digits of the answers to an envelope that is fine
 _FAREWELL = 5.0  # seconds that the answer to QUIT is worth
 
 
@@ -54,6 +55,7 @@ class Connection:
         self._ready = ready
         self._wire: Wire | None = None
         self._extensions: Mapping[str, str] = {}
+        self._pipelines = False
         self._carried = 0  # envelopes since it was opened
         self._stage = _Stage.READY
         self._message: Message | None = None  # the one that was offered, or is to follow
@@ -86,6 +88,7 @@ class Connection:
             return
         await self.close()
         self._wire, self._extensions = await reach(self._server, self._tls_context)
+        self._pipelines = "pipelining" in self._extensions
         self._carried, self._stage = 0, _Stage.READY
 
     async def close(self) -> None:
@@ -163,6 +166,17 @@ class Connection:
             raise DeliveryError(refused.text, code=reply.code, unknown=True)
         raise refused
 
+    def is_offered(self) -> bool:
+        """Whether the server was already heard asking for the content of the `following`.
+
+        If not, `offered` waits for what it says.
+        """
+        wire = self._wire
+        if self._stage is not _Stage.CHAINED or wire is None or not wire.agrees(_AGREED):
+            return False
+        self._stage = _Stage.OFFERED
+        return True
+
     async def offered(self) -> None:
         """What became of the `following` that `hand_over` was given: as `offer` tells it.
 
@@ -180,10 +194,6 @@ class Connection:
     @property
     def _is_between(self) -> bool:
         return self._stage in (_Stage.READY, _Stage.SOILED)
-
-    @property
-    def _pipelines(self) -> bool:
-        return "pipelining" in self._extensions
 
     def _chain(self, following: Message | None) -> Sequence[bytes]:
         """The commands that may travel with a content; none where `offer` has more to do or say."""

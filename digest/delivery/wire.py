@@ -75,6 +75,17 @@ class Wire(asyncio.BufferedProtocol):
             raise Lost(self.lost)
         return self._replies.popleft()
 
+    def agrees(self, kinds: Sequence[int]) -> bool:
+        """Whether the next replies are there and have these first digits; then they are taken."""
+        replies = self._replies
+        if len(replies) < len(kinds):
+            return False
+        if any(reply.code // 100 != kind for reply, kind in zip(replies, kinds, strict=False)):
+            return False
+        for _ in kinds:
+            replies.popleft()
+        return True
+
     def abort(self) -> None:
         """End the connection at once."""
         self._lose("The connection was closed")

@@ -1,6 +1,6 @@
 """A worker's side of the ledger: each method is one transaction, and says what it leaves true.
 
-All are called from one thread of the worker, except `beat`, which keeps its lease from another.
+A worker claims from one thread, keeps its lease from another, and does all else from a third.
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ import logging
 import math
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import datetime, timedelta
 from functools import partial
 from math import ceil
 from pathlib import Path
+from threading import Lock
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import OperationalError
@@ -70,8 +71,11 @@ class LocalBooks:
         self._lock = locks if engine.dialect.name == "sqlite" else None
         self._family = set() if family is None else family
         self._held = ExitStack()
+        # Who has to wait for SQLite's one lock looks at it now and then, and others come first.
+        self._turn = Lock() if engine.dialect.name == "sqlite" else nullcontext()
         self._data_dir = data_dir
         self._relays = {relay.name: relay for relay in relays}
+        self._line: Connection | None = None  # for statements that are a transaction each
         self._worker_id = 0
         self._ids: dict[str, dict[str, int]] = {}  # routes by relay and provider
         self._ways: dict[int, tuple[str, str]] = {}  # relay and provider by route
@@ -79,6 +83,11 @@ class LocalBooks:
         self._probing: dict[int, int] = {}  # deliveries that try a stopped route, and which
         self._turns: deque[str] = deque()  # receiving providers that may have due rows
         self._turns_until = 0.0
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        with self._turn, writing(self._engine) as connection:
+            yield connection
 
     def is_needed(self) -> bool:
         now, wait = self._clock(), self._policy.resend_unknown
@@ -104,7 +113,7 @@ class LocalBooks:
         self._entered_at = self._clock()
         self._tended = self._turns_until = -math.inf
         self._tend()
-        with writing(self._engine) as connection:
+        with self._writing() as connection:
             self._worker_id = workers.enter(connection)
             self._family.add(self._worker_id)
             for relay in self._relays:
@@ -116,7 +125,7 @@ class LocalBooks:
         return standing
 
     def beat(self) -> Standing:
-        with writing(self._engine) as connection:
+        with self._writing() as connection:
             if not workers.beat(connection, self._worker_id):
                 raise LeaseLost(_TAKEN_FOR_DEAD)
             standing = self._stand(connection)
@@ -162,7 +171,7 @@ class LocalBooks:
         """Settle what nobody holds; what another holds up for long is left for another time."""
         now = self._clock()
         try:
-            with writing(self._engine) as connection:
+            with self._writing() as connection:
                 give_up_waiting(connection, after=_TENDING)
                 lost = workers.rescue(connection, self._dead(connection), now=now)
                 seldom = time.monotonic() - self._tended >= _SELDOM
@@ -191,12 +200,13 @@ class LocalBooks:
         """Believe, or not, what was said of addresses; some at a time, for others write too."""
         found = True
         while found:
-            with writing(self._engine) as connection:
+            with self._writing() as connection:
                 give_up_waiting(connection, after=_TENDING)
                 found = bounces.judge(connection, self._policy.caution, now=now) > 0
 
     def leave(self, states: Mapping[State, int], problem: str) -> None:
-        with writing(self._engine) as connection:
+        self._hang_up()
+        with self._writing() as connection:
             # What it did begin and has no answer to is as unknown as if it had died.
             now = self._clock()
             for route_id in self._probing.values():  # another may try the way at once
@@ -232,7 +242,7 @@ class LocalBooks:
     # -------------------------------------------------------------- claiming
 
     def claim(self, relay: str, room: int, held: Mapping[str, int], standing: Standing) -> Claimed:
-        with writing(self._engine) as connection:
+        with self._writing() as connection:
             now = self._clock()
             if not workers.hold(connection, self._worker_id):
                 raise LeaseLost(_TAKEN_FOR_DEAD)
@@ -418,7 +428,7 @@ class LocalBooks:
 
     def draw(self, wanted: Mapping[int, int], ahead: float) -> dict[int, Drawn]:
         found = {}
-        with writing(self._engine) as connection:
+        with self._writing() as connection:
             # In one order, so that two workers never wait for one another.
             for route_id, count in sorted(wanted.items()):
                 allowance = routes.draw(
@@ -439,16 +449,21 @@ class LocalBooks:
         return found
 
     def refund(self, unspent: Mapping[int, int]) -> None:
-        with writing(self._engine) as connection:
+        with self._writing() as connection:
             for route_id, count in sorted(unspent.items()):
                 routes.refund(connection, route_id, count)
 
     def exchange(
         self, results: Sequence[Result], beginnings: Sequence[Beginning], returned: Collection[int]
     ) -> Exchanged:
-        with writing(self._engine) as connection:
+        refused = any(map(_is_refusal, results))
+        if not (refused or self._probing or returned) and self._exchange_all(results, beginnings):
+            return Exchanged(
+                begun={one.delivery_id for one in beginnings},
+                moved={one.delivery_id: one.state for one in results},
+            )
+        with self._writing() as connection:
             now = self._clock()
-            refused = any(map(_is_refusal, results))
             if refused or self._probing:
                 # Before anything is read of these ways: another worker may be stopping them.
                 routes.lock(connection, self._concerned(results))
@@ -484,6 +499,30 @@ class LocalBooks:
             if _is_refusal(one):
                 found |= {one.route_id, self._ids[self._ways[one.route_id][0]][""]}
         return found
+
+    def _exchange_all(self, results: Sequence[Result], beginnings: Sequence[Beginning]) -> bool:
+        """The usual exchange, where one statement can be all of it; whether everything moved.
+
+        A transaction of several is as many times for other threads to come first.
+        """
+        if self._engine.dialect.name != "postgresql":
+            return False
+        if self._line is None:
+            connection = self._engine.connect()
+            self._line = connection.execution_options(isolation_level="AUTOCOMMIT")
+        try:
+            return ledger.exchange_all(
+                self._line, self._worker_id, results, beginnings, now=self._clock()
+            )
+        except BaseException:  # whatever state it is in now
+            self._line.invalidate()
+            self._hang_up()
+            raise
+
+    def _hang_up(self) -> None:
+        if self._line is not None:
+            self._line.close()
+            self._line = None
 
     def _absorbed(self, connection: Connection, results: Sequence[Result]) -> list[Result]:
         """The results, but what a stopped way refuses is charged to nobody."""

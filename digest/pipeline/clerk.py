@@ -1,7 +1,8 @@
-"""The clerk: the one thread by which a worker writes, and what waits for its next commit.
+"""The clerk: the threads by which a worker writes, and what waits for its next commit.
 
 Whatever waits is written in one transaction, so a commit is shared by all the connections that
-came to it while the one before was being written (invariant 4).
+came to it while the one before was being written (invariant 4). Claims hold up no commit: they
+have a thread of their own.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from digest.models import State
-from digest.pipeline.books import Books, uptime
+from digest.pipeline.books import Books, Claimed, uptime
 from digest.storage.ledger import OPEN, Beginning, Result
 
 T = TypeVar("T")
@@ -45,7 +46,7 @@ class Clerk:
         self.connections = 1  # that may come to a commit
         self._is_hard, self._tell, self._failed = is_hard, stored, failed
         self._loop = asyncio.get_running_loop()
-        self._thread = ThreadPoolExecutor(1, "clerk")
+        self._thread, self._claims = ThreadPoolExecutor(1, "clerk"), ThreadPoolExecutor(1, "claims")
         self._queued, self._stored = asyncio.Event(), asyncio.Event()
         self._closing = self._storing = False
         self._results: list[Result] = []
@@ -58,8 +59,13 @@ class Clerk:
         return bool(self._returned or self._results or self._storing)
 
     async def call(self, work: Callable[..., T], *args: object) -> T:
-        """Do it in the thread that speaks to the database."""
+        """Do it in the thread that writes."""
         return await self._loop.run_in_executor(self._thread, self._patiently, work, *args)
+
+    async def claim(self, *args: Any) -> Claimed:
+        """Claim while something else is written."""
+        claim = self.books.claim
+        return await self._loop.run_in_executor(self._claims, self._patiently, claim, *args)
 
     def _patiently(self, work: Callable[..., T], *args: object) -> T:
         """Do it, again while the database is away: doing it twice changes nothing that matters."""
@@ -157,8 +163,9 @@ class Clerk:
         self._queued.set()
 
     def end(self) -> None:
-        """End the thread; nothing is called any more."""
+        """End the threads; nothing is called any more."""
         self._thread.shutdown()
+        self._claims.shutdown()
 
 
 def _is_away(error: DBAPIError) -> bool:

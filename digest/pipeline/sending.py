@@ -288,7 +288,8 @@ class Pass:
                 self._open_lines(queue)
             waiting = any(queue.held or queue.more for queue in self._queues)
             # What is being stored may leave something to claim.
-            waiting = waiting or passed_over or self._clerk.is_busy or not self._standing.known
+            waiting = waiting or passed_over or self._clerk.is_busy or self._clerk.news
+            waiting = waiting or not self._standing.known
             if not (found or waiting):
                 return
             with suppress(TimeoutError):
@@ -298,7 +299,8 @@ class Pass:
 
     def _is_supplied(self, queue: Queue) -> bool:
         """Whether rows enough are at hand, or it was just seen that there are no more."""
-        return queue.free > _AHEAD * self._lines(queue) or uptime() < queue.dry_until
+        queue.low = _AHEAD * self._lines(queue)
+        return queue.free > queue.low or uptime() < queue.dry_until
 
     async def _claim(self, queue: Queue) -> int:
         """Claim for a way what its connections can soon carry; how many rows."""
@@ -308,10 +310,10 @@ class Pass:
         room = 0
         if queue.way.is_troubled:
             room = max(0, 1 - queue.held.total())
-        elif queue.free <= _AHEAD * lines:
-            room = max(_LEAST, 2 * _AHEAD * lines)
-        claimed = await self._clerk.call(
-            self._books.claim, queue.way.relay.name, room, Counter(queue.held), self._standing
+        elif queue.free <= (low := _AHEAD * lines):
+            queue.low, room = low, max(_LEAST, 2 * low)
+        claimed = await self._clerk.claim(
+            queue.way.relay.name, room, Counter(queue.held), self._standing
         )
         queue.more, queue.closed = claimed.more, claimed.closed
         queue.dry_until = 0.0 if claimed.orders else uptime() + _DRY
@@ -450,7 +452,7 @@ class Pass:
         while not (self._ending or self._told()[0]) and (
             job := queue.take(self._standing, urgent=urgent)
         ):
-            if queue.free <= _AHEAD * self._lines(queue):
+            if queue.free <= queue.low:
                 self._hungry.set()
             if self._compose(job):
                 return job
@@ -550,7 +552,7 @@ class Pass:
         if not line.is_open:  # its envelope is lost with the connection
             queue.put_back(following)
             return None, False
-        if await self._offered(queue, following, line.offered):
+        if line.is_offered() or await self._offered(queue, following, line.offered):
             return following, True
         queue.land(following)
         return None, False

@@ -7,7 +7,7 @@ import logging
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from digest.delivery import Connection
 from digest.errors import DeliveryError
@@ -31,19 +31,14 @@ class Job:
     broken: bool = False  # a part of it is not there
     permit: Permit = FREE  # for its content
     taken_at: float = 0.0  # by a connection (uptime)
+    delivery_id: int = field(init=False)
+    provider: str = field(init=False)
+    is_urgent: bool = field(init=False)  # account mail: somebody waits for it
 
-    @property
-    def provider(self) -> str:
-        return self.order.claim.provider
-
-    @property
-    def delivery_id(self) -> int:
-        return self.order.claim.delivery_id
-
-    @property
-    def is_urgent(self) -> bool:
-        """Account mail: somebody waits for it."""
-        return self.order.claim.priority == 0
+    def __post_init__(self) -> None:
+        claim = self.order.claim
+        self.delivery_id, self.provider = claim.delivery_id, claim.provider
+        self.is_urgent = claim.priority == 0
 
 
 class Way:
@@ -104,6 +99,7 @@ class Queue:
         self.wanted = True  # now; else its connections are to end
         self.closed = False  # it takes nothing now, but a message that tries it
         self.more = False  # a limit keeps further rows waiting
+        self.low = 0  # so few free rows at hand are to become more
         self.dry_until = 0.0  # nothing was found to claim (uptime)
         self.lines = 0  # connections that are, or are to be, open
         self.open: set[Connection] = set()

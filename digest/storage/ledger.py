@@ -7,19 +7,22 @@ once: one transaction carries the results of many connections and the next attem
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from typing import NamedTuple
 
 from sqlalchemy import (
+    CTE,
     BigInteger,
     ColumnElement,
     Connection,
     Executable,
     Float,
+    Insert,
     Integer,
     String,
+    Update,
     and_,
     bindparam,
     case,
@@ -298,11 +301,7 @@ def begin(
         return set()
     moved = connection.execute(
         _begun(connection.dialect.name),
-        {
-            "rows": packed((one.delivery_id, one.claim, one.route_id) for one in beginnings),
-            "worker": worker_id,
-            "now": now,
-        },
+        {"beginnings": packed(beginnings), "worker": worker_id, "now": now},
     ).rowcount
     wanted = {one.delivery_id: one for one in beginnings}
     if moved == len(wanted):
@@ -316,9 +315,11 @@ def begin(
 
 
 @cache
-def _begun(dialect: str) -> Executable:
+def _begun(dialect: str) -> Update:
     table, people, barred = schema.delivery, schema.subscriber, schema.suppression
-    rows = given(dialect, bindparam("rows"), id=BigInteger(), claim=Integer(), route=BigInteger())
+    rows = given(
+        dialect, bindparam("beginnings"), id=BigInteger(), claim=Integer(), route=BigInteger()
+    )
     welcome = exists().where(
         people.c.id == table.c.subscriber_id,
         people.c.status == Status.ACTIVE,
@@ -408,35 +409,52 @@ def finish(
         return set()
     moved = connection.execute(
         _finished(connection.dialect.name),
-        {
-            "rows": packed(
-                (
-                    *(one.delivery_id, one.claim, one.state, one.reason, int(one.spent)),
-                    *(int(one.lost), one.code, one.enhanced),
-                    "" if one.state is State.SENT else one.text,
-                    one.next_attempt_at,
-                    None if one.state in OPEN else now,
-                )
-                for one in results
-            ),
-            "worker": worker_id,
-        },
+        {"endings": _endings(results, now=now), "worker": worker_id},
     ).rowcount
     if moved == len(results):
         found = {one.delivery_id for one in results}
     else:
         found = _standing(connection, {(one.delivery_id, one.claim): one.state for one in results})
-    tried = [one for one in results if one.tried and one.delivery_id in found]
-    _remember(connection, worker_id, tried)
+    connection.execute(
+        _remembered(connection.dialect.name),
+        {
+            "history": _history(one for one in results if one.delivery_id in found),
+            "worker": worker_id,
+        },
+    )
     return found
 
 
+def _endings(results: Iterable[Result], *, now: datetime) -> str:
+    return packed(
+        (
+            *(one.delivery_id, one.claim, one.state, one.reason, int(one.spent)),
+            *(int(one.lost), one.code, one.enhanced),
+            "" if one.state is State.SENT else one.text,
+            one.next_attempt_at,
+            None if one.state in OPEN else now,
+        )
+        for one in results
+    )
+
+
+def _history(results: Iterable[Result]) -> str:
+    return packed(
+        (
+            *(one.delivery_id, one.claim, one.route_id, one.started_at, one.seconds),
+            *(one.state, one.code, one.enhanced, one.text),
+        )
+        for one in results
+        if one.tried
+    )
+
+
 @cache
-def _finished(dialect: str) -> Executable:
+def _finished(dialect: str) -> Update:
     table = schema.delivery
     rows = given(
         dialect,
-        bindparam("rows"),
+        bindparam("endings"),
         id=BigInteger(),
         claim=Integer(),
         state=String(),
@@ -480,29 +498,12 @@ def _finished(dialect: str) -> Executable:
     )
 
 
-def _remember(connection: Connection, worker_id: int, results: Sequence[Result]) -> None:
-    if results:
-        connection.execute(
-            _remembered(connection.dialect.name),
-            {
-                "rows": packed(
-                    (
-                        *(one.delivery_id, one.claim, one.route_id, one.started_at, one.seconds),
-                        *(one.state, one.code, one.enhanced, one.text),
-                    )
-                    for one in results
-                ),
-                "worker": worker_id,
-            },
-        )
-
-
 @cache
-def _remembered(dialect: str) -> Executable:
+def _remembered(dialect: str, finished: CTE | None = None) -> Insert:
     table = schema.attempt
     rows = given(
         dialect,
-        bindparam("rows"),
+        bindparam("history"),
         delivery_id=BigInteger(),
         claim=Integer(),
         route_id=BigInteger(),
@@ -514,11 +515,47 @@ def _remembered(dialect: str) -> Executable:
         text=String(),
     )
     # "WHERE true" keeps SQLite from reading ON CONFLICT as the condition of a join.
-    chosen = select(*rows.c, bindparam("worker", type_=BigInteger())).where(true())
+    of_these = true() if finished is None else rows.c.delivery_id.in_(select(finished.c.id))
+    chosen = select(*rows.c, bindparam("worker", type_=BigInteger())).where(of_these)
     statement = insert_into(dialect, table).from_select([*rows.c.keys(), "worker_id"], chosen)
     late = statement.excluded
-    found: Executable = statement.on_conflict_do_update(
+    found: Insert = statement.on_conflict_do_update(
         index_elements=["delivery_id", "claim"],
         set_={name: late[name] for name in ("seconds", "outcome", "code", "enhanced", "text")},
     )
     return found
+
+
+def exchange_all(
+    connection: Connection,
+    worker_id: int,
+    results: Sequence[Result],
+    beginnings: Sequence[Beginning],
+    *,
+    now: datetime,
+) -> bool:
+    """`finish` and `begin` in one statement of PostgreSQL's; False when some did not move.
+
+    What did not move is for these two to explain: they may follow, and change nothing of the rest.
+    """
+    finished, begun = connection.execute(
+        _exchanged(),
+        {
+            "endings": _endings(results, now=now),
+            "history": _history(results),
+            "beginnings": packed(beginnings),
+            "worker": worker_id,
+            "now": now,
+        },
+    ).one()
+    return bool(finished == len(results) and begun == len(beginnings))
+
+
+@cache
+def _exchanged() -> Executable:
+    table, dialect = schema.delivery, "postgresql"
+    finished = _finished(dialect).returning(table.c.id).cte("finished")
+    begun = _begun(dialect).returning(table.c.id).cte("begun")
+    remembered = _remembered(dialect, finished).cte("remembered")
+    counts = [select(func.count(moved.c.id)).scalar_subquery() for moved in (finished, begun)]
+    return select(*counts).add_cte(remembered)
