@@ -43,6 +43,7 @@ class Clerk:
         self.books = books
         self.states: Counter[State] = Counter()  # how the rows ended
         self.news = False  # a commit left something to claim
+        self.commits = 0  # or tries of one
         self.connections = 1  # that may come to a commit
         self._is_hard, self._tell, self._failed = is_hard, stored, failed
         self._loop = asyncio.get_running_loop()
@@ -126,6 +127,7 @@ class Clerk:
                 self._failed(error)
             finally:
                 self._storing = False
+                self.commits += 1
                 stored.set()
             for beginning, told in begins:
                 if not told.done():

@@ -269,7 +269,7 @@ class Pass:
         while not self._ending and any(queue.way.usable for queue in self._queues):
             self._hungry.clear()
             woken, self._clerk.news = woken and not self._clerk.news, False
-            found, best, passed_over = 0, None, False
+            found, best, passed_over, stored = 0, None, False, self._clerk.commits
             for queue in self._queues:
                 priority = queue.way.relay.priority
                 queue.wanted = queue.way.usable and (best is None or priority == best)
@@ -288,10 +288,12 @@ class Pass:
                 self._open_lines(queue)
             waiting = any(queue.held or queue.more for queue in self._queues)
             # What is being stored may leave something to claim.
-            waiting = waiting or passed_over or self._clerk.is_busy or self._clerk.news
-            waiting = waiting or not self._standing.known
+            waiting = waiting or passed_over or self._clerk.is_busy or not self._standing.known
             if not (found or waiting):
-                return
+                if self._clerk.commits == stored:
+                    return
+                self._clerk.news = True  # what was stored meanwhile the claim may not have seen
+                continue
             with suppress(TimeoutError):
                 woken = False
                 async with asyncio.timeout(_IDLE if found or passed_over else 2 * _IDLE):
