@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import time
@@ -149,6 +150,8 @@ def test_when_the_first_dies_all_end(
 
 # ------------------------------------------------------------------ signals
 
+LATER = 0.5  # seconds: then it is another signal, not the echo of one
+
 
 @pytest.mark.parametrize("command", [ALONE, DELIVER], ids=["alone", "several"])
 @pytest.mark.parametrize(("signals", "code"), [(1, 3), (2, 4)])
@@ -167,7 +170,7 @@ def test_a_signal_drains_and_a_second_one_cuts_off(
         wait_until(lambda: len(sink.arrived) >= CONNECTIONS)
         for _ in range(signals):
             process.send_signal(signal.SIGTERM)
-            time.sleep(0.02)
+            time.sleep(LATER)
         assert process.wait(20) == code
     states = office.states()
     assert not set(states) & set(HELD)
@@ -181,16 +184,20 @@ def test_a_signal_drains_and_a_second_one_cuts_off(
     assert_nothing_lost_or_twice(office, sink, unknown=3 * CONNECTIONS)
 
 
-@pytest.mark.parametrize("who", ["a terminal", "systemd"])
+@pytest.mark.parametrize("who", ["a terminal", "systemd", "timeout"])
 def test_a_signal_to_all_of_them_is_one(
     office: PostOffice, sink: Sink, env: dict[str, str], tmp_path: Path, *, who: str
 ) -> None:
     sink.on(".", delay=0.5)
-    # timeout(1) is none of these: it signals the first process twice, and two are two.
-    with leading(tmp_path, env, DELIVER) as process:
+    # What it is told it tells its child, and then the group that its child is in as well.
+    timeout = [shutil.which("timeout") or "timeout", "--preserve-status", "600"]
+    command = [*timeout, *DELIVER] if who == "timeout" else DELIVER
+    with leading(tmp_path, env, command) as process:
         wait_until(lambda: len(sink.arrived) >= CONNECTIONS)
         if who == "a terminal":
             os.killpg(process.pid, signal.SIGINT)
+        elif who == "timeout":
+            process.send_signal(signal.SIGTERM)
         else:
             first = psutil.Process(process.pid)
             for one in [*first.children(recursive=True), first]:

@@ -144,7 +144,7 @@ def test_how_the_mail_under_way_ended_is_its_exit_code(
         wait_until(lambda: len(sink.arrived) >= 4)
         for _ in range(signals):
             process.send_signal(signal.SIGTERM)
-            time.sleep(0.1)
+            time.sleep(0.5)  # then it is another signal, not the echo of one
         _, log = process.communicate(timeout=20)
     assert process.returncode == code, log
     assert "Traceback" not in log

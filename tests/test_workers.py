@@ -294,6 +294,7 @@ def test_a_second_signal_ends_it_while_the_database_hangs(works: Works, sink: Si
         worker.send_signal(signal.SIGTERM)
         assert worker.stderr is not None
         assert any("finished first" in line for line in worker.stderr)
+        time.sleep(0.5)  # then it is another signal, not the echo of one
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(10) == HARD
 
@@ -382,7 +383,7 @@ def test_a_signal_to_those_that_are_looked_after(works: Works, sink: Sink, way: 
     for child in children if way == "to all" else []:  # as systemd does for a control group
         child.terminate()
     crew.terminate()
-    time.sleep(0.02)
+    time.sleep(0.5)  # then it is another signal, not the echo of one
     if way == "twice":
         crew.terminate()
     elif way == "to the first, killed then":

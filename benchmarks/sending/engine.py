@@ -14,7 +14,7 @@ from benchmarks.population import house
 from benchmarks.sending.trial import Sent
 from digest.models import State
 
-CONNECTIONS = 128
+CONNECTIONS = 256
 
 
 @contextmanager

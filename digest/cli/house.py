@@ -17,6 +17,7 @@ from digest.cli.output import fail, say, show_json, show_table
 from digest.cli.setup import AsJson, Now, services
 from digest.cli.stages import collect, deliver, plan, run
 from digest.cli.status import status
+from digest.ending import Asked
 from digest.errors import InputError
 
 if TYPE_CHECKING:
@@ -102,9 +103,11 @@ def serve() -> None:
 
     found = services(stays=True)
     settings = found.settings
-    ended = threading.Event()
+    ended, asked = threading.Event(), Asked()
 
     def end(_number: int, _frame: FrameType | None) -> None:
+        if not asked.anew():
+            return
         if ended.is_set():  # a page that waits for a database that hangs would hold it up
             os._exit(1)
         ended.set()

@@ -10,6 +10,7 @@ import typer
 
 from digest.cli.output import count, fail, say, show_json, show_table, waiting
 from digest.cli.setup import AsJson, Now, Really, acting
+from digest.ending import Asked
 from digest.errors import InputError
 
 if TYPE_CHECKING:
@@ -91,8 +92,11 @@ def _deliver(found: Services, *, processes: int = 1) -> Delivered:
     with waiting("Sending"), found.relays() as relays:
         postman = found.postman(relays, processes=processes)
 
+        asked = Asked()
+
         def end(_number: int, _frame: object) -> None:
-            postman.halt() if postman.is_stopped else postman.stop()
+            if asked.anew():
+                postman.halt() if postman.is_stopped else postman.stop()
 
         numbers = (signal.SIGINT, signal.SIGTERM)
         before = {number: signal.signal(number, end) for number in numbers}

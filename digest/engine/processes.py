@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from typing import TypeVarTuple
 
+from digest.ending import Asked
 from digest.engine import sending
 from digest.pipeline.processes import deaf
 from digest.pipeline.readiness import Pulse
@@ -36,9 +37,14 @@ def look_after(command: Sequence[str], processes: int, *, port: int = 0) -> int:
     unasked the others are told to end, and whatever started this process starts all anew. The first
     probes at `port`, the others at those after it.
     """
-    told: list[int] = []
+    told, asked = list[int](), Asked()
+
+    def hear(number: int, _frame: object) -> None:
+        if asked.anew():
+            told.append(number)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, _frame: told.append(number))
+        signal.signal(number, hear)
     kept = {name: text for name, text in os.environ.items() if name != "DIGEST_PROBE_PORT_FILE"}
     with ExitStack() as stack:
         crew, pipes = [], []

@@ -19,6 +19,7 @@ from procrastinate.exceptions import AlreadyEnqueued, ConnectorException
 from procrastinate.jobs import DeleteJobCondition, Status
 from sqlalchemy.exc import SQLAlchemyError
 
+from digest.ending import Asked
 from digest.engine import guarded, sending
 from digest.engine.jobs import JOBS, address, job
 from digest.errors import DigestError
@@ -59,6 +60,7 @@ class Worker:
         # Nobody renews the mark of life of a worker that drains: it has that much longer.
         self._dead_after = services.settings.drain_seconds + 60.0
         self._ending = self._hard = False
+        self._asked = Asked()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._app = App(
             connector=PsycopgConnector(
@@ -127,6 +129,8 @@ class Worker:
             await asyncio.sleep(_AGAIN)
 
     def _end(self) -> None:
+        if not self._asked.anew():
+            return
         if self._ending:
             self._postman.halt()
             self._tasks["end"] = asyncio.get_running_loop().create_task(self._abandon())
