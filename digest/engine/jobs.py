@@ -16,6 +16,7 @@ from procrastinate.exceptions import AlreadyEnqueued
 from procrastinate.jobs import JobDeferrer
 
 from digest.services import Services
+from digest.storage.database import PATIENCE
 
 # Each kind of job, and its queue. A worker does one job of a queue at a time.
 JOBS = {
@@ -26,6 +27,7 @@ JOBS = {
     "sweep": "upkeep",
     "clean_up": "upkeep",
 }
+_POOL = 5.0  # seconds that a clock waits for a connection: it asks again soon
 QUEUES = tuple(dict.fromkeys(JOBS.values()))
 
 
@@ -43,7 +45,13 @@ def job(app: App, name: str) -> JobDeferrer:
 @contextmanager
 def deferrer(services: Services) -> Iterator[App]:
     """procrastinate for a process that only defers."""
-    connector = SyncPsycopgConnector(conninfo=address(services), min_size=1, max_size=2)
+    connector = SyncPsycopgConnector(
+        conninfo=address(services),
+        kwargs={**PATIENCE, **services.engine.url.query},
+        timeout=_POOL,
+        min_size=1,
+        max_size=2,
+    )
     with App(connector=connector).open() as app:
         yield app
 

@@ -40,13 +40,14 @@ def due(connection: Connection, *, now: datetime, limit: int) -> list[int]:
 
 
 def active_ids(connection: Connection, *, after: int, limit: int) -> list[int]:
-    """The ids of active subscribers above `after`, in order."""
+    """The ids of active subscribers above `after`, in order; nobody plans for them meanwhile."""
     table = schema.subscriber
     rows = connection.execute(
         select(table.c.id)
         .where(table.c.id > after, table.c.status == Status.ACTIVE)
         .order_by(table.c.id)
         .limit(limit)
+        .with_for_update(key_share=True)
     )
     return list(rows.scalars())
 
