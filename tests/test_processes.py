@@ -123,7 +123,9 @@ def test_one_that_dies_takes_nobody_along(
     with running(tmp_path, env, DELIVER) as process:
         wait_until(lambda: len(sink.arrived) > 30)
         senders(process)[0].kill()
-        assert process.wait(60) == 1
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "1 of 3 sending processes died" in errors
     sink.on(".")
     deliver_the_rest(tmp_path, env, office)
     assert_nothing_lost_or_twice(office, sink, unknown=CONNECTIONS)

@@ -162,6 +162,8 @@ def _show_delivered(delivered: Delivered) -> None:
     say(f"Delivered: {counts or 'nothing was due'}.")
     if delivered.problem:
         say(f"The mail server could not be used: {delivered.problem}")
+    if delivered.died:
+        say(f"{delivered.died} died: what they were sending is unknown.")
 
 
 def _unmade(planned: Planned) -> list[str]:
@@ -177,6 +179,7 @@ def _troubles(delivered: Delivered) -> list[str]:
         for state in (State.FAILED, State.UNKNOWN, State.DEFERRED)
         if delivered.states.get(state)
     ]
+    found += [f"{delivered.died} died"] if delivered.died else []
     return [*found, "the mail server"] if delivered.problem else found
 
 

@@ -187,10 +187,8 @@ class Crew:
         lost = len(crew) - len(ended.well)
         return Delivered(
             states=dict(states),
-            problem=next(
-                (one.problem for one in ended.well if one.problem),
-                f"{lost} of {len(crew)} sending processes died." if lost else "",
-            ),
+            problem=next((one.problem for one in ended.well if one.problem), ""),
+            died=f"{lost} of {len(crew)} sending processes" if lost else "",
             stopped=any(one.stopped for one in ended.well),
             hard=any(one.hard for one in ended.well),
         )

@@ -78,6 +78,7 @@ class Delivered:
 
     states: Mapping[State, int] = field(default_factory=dict)
     problem: str = ""  # no mail server could be used
+    died: str = ""  # how many of the processes that sent
     stopped: bool = False  # a signal or the time ended it before all was sent
     hard: bool = False  # at once: what was under way is unknown
 
