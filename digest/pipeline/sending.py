@@ -383,6 +383,8 @@ class Pass:
             self._spawn(queue)
         if queue.urgent and not queue.idle and usual <= queue.lines < most:
             self._spawn(queue, urgent=True)
+        # Who was told of a row may have ended instead of taking it, for another worker came.
+        queue.ring(queue.waiting)
 
     def _spawn(self, queue: Queue, *, urgent: bool = False) -> None:
         queue.lines += 1
