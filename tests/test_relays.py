@@ -113,17 +113,17 @@ def test_the_second_is_used_while_the_first_is_down_and_no_longer(
     office: PostOffice, sink: Sink, other: Sink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ways, "BACK_OFF", (0.5, 0.5))
-    settle(office, a=40)
+    settle(office, a=80)  # more than are claimed at once
     first, second = office.relay(sink.port), office.relay(other.port, priority=1)
     sink.on("CONNECT", "421 4.3.2 Down", close=True, times=1)
     other.on(".", delay=0.05)
     delivered = postman(office, first, second).deliver()
-    assert delivered.states == {State.SENT: 40}
+    assert delivered.states == {State.SENT: 80}
     assert delivered.problem == ""
     # In the same pass, and back when the first works again.
     assert len(other.mails) > 0
     assert len(sink.mails) > 0
-    assert got(sink) + got(other) == {address_of(number): 1 for number in range(40)}
+    assert got(sink) + got(other) == {address_of(number): 1 for number in range(80)}
     office.check()
 
 
