@@ -20,7 +20,7 @@ from digest.pipeline import ways
 from digest.pipeline.bookkeeping import LocalBooks
 from digest.pipeline.books import Drawn, Exchanged, Relay
 from digest.pipeline.delivering import Postman
-from digest.pipeline.sending import Delivered
+from digest.pipeline.sending import Delivered, Pass
 from digest.rendering import Assembler
 from digest.storage import routes
 from digest.storage.database import clock, open_database, reading, writing
@@ -388,6 +388,37 @@ def test_a_throttled_provider_leaves_the_connections_to_others(
     worker.stop()
     thread.join()
     assert clocked.times[-1] - clocked.times[0] < 30  # a free row for a throttled one: 100 s
+
+
+def test_a_row_is_not_left_to_a_connection_that_ended(
+    office: PostOffice, sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Room is made for another worker by just that connection which was told of the row."""
+    settle(office, a=8)
+    sink.on(".", delay=8, times=1)  # the pass goes on as long as one answer is late
+    armed, is_spare = threading.Event(), Pass._is_spare
+
+    def ends_once(this: Pass, queue: ways.Queue) -> bool:
+        if armed.is_set() and queue.waiting:
+            armed.clear()
+            return True
+        return is_spare(this, queue)
+
+    monkeypatch.setattr(Pass, "_is_spare", ends_once)
+    relay = office.relay(sink.port, connections=4)
+    thread = threading.Thread(target=postman(office, relay).deliver)
+    thread.start()
+    # Who waits for the late answer has the next row at hand.
+    wait_until(lambda: len(sink.mails) >= 6)
+    time.sleep(0.5)
+    before = len(sink.mails)
+    armed.set()
+    office.move_in(1)
+    office.plan(office.people[-1])
+    wait_until(lambda: len(sink.mails) > before, seconds=4)
+    assert not armed.is_set()
+    thread.join()
+    office.check()
 
 
 def test_a_wide_limit_costs_no_speed(office: PostOffice, sink: Sink) -> None:
