@@ -30,10 +30,10 @@ try:
     from apscheduler.triggers.cron import CronTrigger
     from apscheduler.triggers.interval import IntervalTrigger
 
-    from digest.ending import Asked
     from digest.engine import duties, guarded, is_shared
     from digest.errors import DigestError, SettingsError
     from digest.logs import configure
+    from digest.pipeline.ending import Asked
     from digest.pipeline.readiness import Pulse
     from digest.services import Services, build
     from digest.settings import load

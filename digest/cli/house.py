@@ -17,8 +17,8 @@ from digest.cli.output import fail, say, show_json, show_table
 from digest.cli.setup import AsJson, Now, services
 from digest.cli.stages import collect, deliver, plan, run
 from digest.cli.status import status
-from digest.ending import Asked
 from digest.errors import InputError
+from digest.pipeline.ending import Asked
 
 if TYPE_CHECKING:
     from digest.settings import Row, Settings

@@ -10,8 +10,8 @@ import typer
 
 from digest.cli.output import count, fail, say, show_json, show_table, waiting
 from digest.cli.setup import AsJson, Now, Really, acting
-from digest.ending import Asked
 from digest.errors import InputError
+from digest.pipeline.ending import Asked
 
 if TYPE_CHECKING:
     from digest.pipeline.planning import Planned

@@ -17,8 +17,8 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from typing import TypeVarTuple
 
-from digest.ending import Asked
 from digest.engine import sending
+from digest.pipeline.ending import Asked
 from digest.pipeline.processes import deaf
 from digest.pipeline.readiness import Pulse
 from digest.services import Services

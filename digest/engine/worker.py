@@ -19,11 +19,11 @@ from procrastinate.exceptions import AlreadyEnqueued, ConnectorException
 from procrastinate.jobs import DeleteJobCondition, Status
 from sqlalchemy.exc import SQLAlchemyError
 
-from digest.ending import Asked
 from digest.engine import guarded, sending
 from digest.engine.jobs import JOBS, address, job
 from digest.errors import DigestError
 from digest.pipeline.books import Relay
+from digest.pipeline.ending import Asked
 from digest.pipeline.readiness import Pulse
 from digest.services import Services
 from digest.storage.database import PATIENCE, said

@@ -299,6 +299,9 @@ class Pass:
                 woken = False
                 async with asyncio.timeout(_IDLE if found or passed_over else 2 * _IDLE):
                     woken = await self._hungry.wait()
+            for queue in () if woken else self._queues:
+                # Who was told of a row may have ended instead of taking it: another worker came.
+                queue.ring(queue.free)
 
     def _is_supplied(self, queue: Queue) -> bool:
         """Whether rows enough are at hand, or it was just seen that there are no more."""
@@ -383,8 +386,6 @@ class Pass:
             self._spawn(queue)
         if queue.urgent and not queue.idle and usual <= queue.lines < most:
             self._spawn(queue, urgent=True)
-        # Who was told of a row may have ended instead of taking it, for another worker came.
-        queue.ring(queue.waiting)
 
     def _spawn(self, queue: Queue, *, urgent: bool = False) -> None:
         queue.lines += 1
