@@ -278,6 +278,7 @@ def test_a_second_signal_ends_at_once(works: Works, sink: Sink) -> None:
     worker.send_signal(signal.SIGTERM)
     assert worker.stderr is not None
     assert any("finished first" in line for line in worker.stderr)
+    time.sleep(0.5)  # then it is another signal, not the echo of one
     end(worker, code=4)
     states = works.office.states()
     assert 1 <= states[State.UNKNOWN] <= 4
