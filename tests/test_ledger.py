@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Engine, select, update
+from sqlalchemy import Connection, Engine, event, select, text, update
 
 from digest import schema
 from digest.models import State, Status
@@ -520,6 +520,33 @@ def test_a_row_that_is_no_longer_ours_is_not_begun(office: PostOffice) -> None:
     assert begin(office, held) == set()
     assert office.attempts() == []
     assert office.states() == {State.PLANNED: 1}
+
+
+def test_given_rows_are_found_by_their_keys(office: PostOffice) -> None:
+    """And by no partial index, which holds all rows that are open, or held."""
+    if office.engine.name != "postgresql":
+        pytest.skip("SQLite has no statistics to be misled by")
+    plans = []
+
+    def explain(_connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        if "jsonb_array_elements" in statement and "UPDATE delivery" in statement:
+            cursor.execute(f"EXPLAIN {statement}", parameters)
+            plans.append("\n".join(line for (line,) in cursor.fetchall()))
+
+    held = bring(office, State.CLAIMED)
+    beginning = Beginning(held.delivery_id, held.claim.claim, held.route_id)
+    result = held.result(State.SENT)
+    event.listen(office.engine, "before_cursor_execute", explain)
+    with writing(office.engine) as connection:
+        connection.execute(text("SET LOCAL enable_seqscan = off"))
+        ledger.exchange_all(connection, held.worker_id, [result], [beginning], now=NOW)
+        ledger.begin(connection, held.worker_id, [beginning], now=NOW)
+        ledger.finish(connection, held.worker_id, [result], now=NOW)
+    event.remove(office.engine, "before_cursor_execute", explain)
+    assert len(plans) == 3
+    for plan in plans:
+        assert "pk_delivery" in plan
+        assert "ix_delivery" not in plan
 
 
 def test_a_slot_is_frozen_once(office: PostOffice) -> None:

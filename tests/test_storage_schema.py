@@ -103,7 +103,7 @@ def test_tables_are_made_anew_with_all_that_is_in_them(sqlite_url: str) -> None:
     with pytest.raises(IntegrityError, match="UNIQUE"):
         rows.delivery(NOW, State.SENT, digest_id=1)
     with pytest.raises(IntegrityError, match="ck_delivery_state"):
-        rows.delivery(NOW, "lost", digest_id=1)  # type: ignore[arg-type]
+        rows.delivery(NOW, "lost", digest_id=1)  # type: ignore[arg-type] # no state
     engine.dispose()
 
 
