@@ -216,7 +216,9 @@ def test_a_house_that_trusts_its_machines_clocks_is_found_out(
 ) -> None:
     house = House(name="own", url=server.create("own"), kills=0, seed=1, days=1, mutant="own clock")
     breaches = Days(house, tmp_path, lambda _kill: None).run().breaches
-    assert any("never planned, but accepted" in breach for breach in breaches)
+    days_to_come = any("never planned, but accepted" in breach for breach in breaches)
+    days_passed_over = any(breach.startswith("only 0 of ") for breach in breaches)
+    assert days_to_come or days_passed_over, breaches  # by which machine looked first
 
 
 @pytest.mark.parametrize("mutant", MUTANTS)
