@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 
 class Kind(StrEnum):
@@ -294,8 +294,7 @@ class Site:
     sample: bool = False  # some of the papers are invented, and the mail says so
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Message:
+class Message(NamedTuple):
     """A rendered mail, ready for the mail server."""
 
     sender: str  # envelope
@@ -309,8 +308,7 @@ class Message:
         return b"".join(self.pieces)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Receipt:
+class Receipt(NamedTuple):
     """The mail server's acceptance, in its own words."""
 
     code: int

@@ -75,11 +75,10 @@ def decided(
         attempts=attempts,
         losses=losses,
         give_up_at=NOW + time_left,
-        content=Content({}, "", (), ()),
     )
     return decide(
         error,
-        Order(claim=claim, route_id=1),
+        Order(claim=claim, content=Content({}, "", (), ()), route_id=1),
         seconds=0.1,
         retry=STEPS,
         jitter=jitter,

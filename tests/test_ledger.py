@@ -18,7 +18,6 @@ from sqlalchemy import Connection, Engine, event, select, text, update
 from digest import schema
 from digest.models import State, Status
 from digest.storage import digests, ledger, outcomes, routes, workers
-from digest.storage.contents import Content
 from digest.storage.database import clock, reading, writing
 from digest.storage.ledger import Beginning, Claim, Result
 from tests.post_office import DAY, HELD, NOW, WAITING, PostOffice, assert_sound, rows
@@ -166,7 +165,6 @@ def bring(office: PostOffice, state: State) -> Held:
             attempts=0,
             losses=0,
             give_up_at=row["give_up_at"],
-            content=Content({}, "", (), ()),
         )
         return Held(nobodys, worker_id, route_id=1)
     [held] = claim(office, worker_id)

@@ -11,6 +11,7 @@ import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from math import ceil
@@ -33,7 +34,7 @@ from digest.pipeline.books import (
     Standing,
     uptime,
 )
-from digest.storage import bounces, breaker, house, ledger, routes, runs, workers
+from digest.storage import bounces, breaker, contents, house, ledger, routes, runs, workers
 from digest.storage.breaker import BREAKER, kind_of
 from digest.storage.database import clock, exclusive, give_up_waiting, reading, writing
 from digest.storage.ledger import Beginning, Claim, Result
@@ -242,45 +243,66 @@ class LocalBooks:
     # -------------------------------------------------------------- claiming
 
     def claim(self, relay: str, room: int, held: Mapping[str, int], standing: Standing) -> Claimed:
+        claims: list[Claim] = []
         with self._writing() as connection:
-            now = self._clock()
             if not workers.hold(connection, self._worker_id):
                 raise LeaseLost(_TAKEN_FOR_DEAD)
-            special = self._special[relay] = routes.special(connection, relay)
-            whole = special.get("")
-            if whole is not None and whole.state is not Breaker.CLOSED:
-                orders = self._probe_relay(connection, relay, whole, now=now)
-                return Claimed(orders=orders, stopped=("",), closed=True)
-            stopped = [name for name, route in special.items() if route.state is not Breaker.CLOSED]
-            limit = self._room(relay, "", standing)
-            if not limit:
-                return Claimed(stopped=stopped, closed=True)
-            room = min(room, limit - sum(held.values()))
-            claims = ledger.claim_account_mail(
-                connection, self._worker_id, now=now, limit=max(room, 1), stopped=stopped
+            claimed, alone = self._claim(
+                connection, relay, claims, room=room, held=held, standing=standing
             )
-            alone = [
-                provider
-                for provider in sorted(stopped)
-                if self._probe(connection, special[provider], provider, claims, now=now)
-            ]
-            claim_in_turn = partial(
-                self._claim_in_turn,
-                connection,
-                relay,
-                claims,
-                room=room,
-                held=held,
-                standing=standing,
-                stopped=stopped,
-                now=now,
-            )
+            ways = self._ways_of(connection, relay, claims, alone=alone)
+        # It takes longer than claiming, and others may write meanwhile.
+        with reading(self._engine) as connection:
+            found = contents.frozen(connection, [one.delivery_id for one in claims])
+        orders = [Order(one, found[one.delivery_id], *ways[one.provider]) for one in claims]
+        return replace(claimed, orders=orders)
+
+    def _claim(
+        self,
+        connection: Connection,
+        relay: str,
+        claims: list[Claim],
+        *,
+        room: int,
+        held: Mapping[str, int],
+        standing: Standing,
+    ) -> tuple[Claimed, Collection[str]]:
+        """Add to the claims; what keeps others waiting, and whose are to try a stopped way."""
+        now = self._clock()
+        special = self._special[relay] = routes.special(connection, relay)
+        whole = special.get("")
+        if whole is not None and whole.state is not Breaker.CLOSED:
+            self._probe_relay(connection, relay, whole, claims, now=now)
+            return Claimed(stopped=("",), closed=True), {one.provider for one in claims}
+        stopped = [name for name, route in special.items() if route.state is not Breaker.CLOSED]
+        limit = self._room(relay, "", standing)
+        if not limit:
+            return Claimed(stopped=stopped, closed=True), ()
+        room = min(room, limit - sum(held.values()))
+        claims += ledger.claim_account_mail(
+            connection, self._worker_id, now=now, limit=max(room, 1), stopped=stopped
+        )
+        alone = [
+            provider
+            for provider in sorted(stopped)
+            if self._probe(connection, special[provider], provider, claims, now=now)
+        ]
+        claim_in_turn = partial(
+            self._claim_in_turn,
+            connection,
+            relay,
+            claims,
+            room=room,
+            held=held,
+            standing=standing,
+            stopped=stopped,
+            now=now,
+        )
+        more = claim_in_turn()
+        if not (claims or more):  # what fell due, or was let go, since the last look
+            self._turns_until = -math.inf
             more = claim_in_turn()
-            if not (claims or more):  # what fell due, or was let go, since the last look
-                self._turns_until = -math.inf
-                more = claim_in_turn()
-            orders = self._orders(connection, relay, claims, alone=alone)
-        return Claimed(orders=orders, more=more, stopped=stopped)
+        return Claimed(more=more, stopped=stopped), alone
 
     def _claim_in_turn(
         self,
@@ -370,12 +392,17 @@ class LocalBooks:
         return bool(found)
 
     def _probe_relay(
-        self, connection: Connection, relay: str, whole: Route, *, now: datetime
-    ) -> list[Order]:
-        """One message for a relay that was stopped, each time of another provider."""
+        self,
+        connection: Connection,
+        relay: str,
+        whole: Route,
+        claims: list[Claim],
+        *,
+        now: datetime,
+    ) -> None:
+        """Claim one message for a relay that was stopped, each time of another provider."""
         if whole.probe_at is None or whole.probe_at > now:
-            return []
-        claims: list[Claim] = []
+            return
         special, due = self._special[relay], ledger.due_providers(connection, now=now)
         well = [
             one for one in due if one not in special or special[one].state is Breaker.CLOSED
@@ -384,31 +411,30 @@ class LocalBooks:
         for provider in well[turn:] + well[:turn]:
             if self._probe(connection, whole, provider, claims, now=now):
                 break
-        return self._orders(connection, relay, claims, alone=[one.provider for one in claims])
 
-    def _orders(
+    def _ways_of(
         self,
         connection: Connection,
         relay: str,
         claims: Sequence[Claim],
         *,
         alone: Collection[str],
-    ) -> list[Order]:
+    ) -> dict[str, tuple[int, tuple[int, ...], bool, bool]]:
+        """What orders have beside their claims and contents, by receiving provider."""
         unknown = {one.provider for one in claims} - self._ids[relay].keys()
         if unknown:
             for route in routes.find(connection, relay, unknown).values():
                 self._ids[relay][route.provider] = route.id
                 self._ways[route.id] = (relay, route.provider)
-        ways = {
+        return {
             provider: self._way(relay, provider, alone=provider in alone)
             for provider in {one.provider for one in claims}
         }
-        return [Order(one, *ways[one.provider]) for one in claims]
 
     def _way(
         self, relay: str, provider: str, *, alone: bool
     ) -> tuple[int, tuple[int, ...], bool, bool]:
-        """What an order has beside its claim, the same for all of a receiving provider."""
+        """For one of them."""
         paced = {name: self._pace(relay, name) is not None for name in ("", provider)}
         limited = [
             name

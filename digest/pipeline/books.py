@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 from digest.delivery import Server
 from digest.models import Limits, State
 from digest.storage.breaker import Caution
+from digest.storage.contents import Content
 from digest.storage.ledger import Beginning, Claim, Result
 
 BEAT = 1.0  # seconds between two heartbeats
@@ -54,9 +55,10 @@ class Policy:
 
 
 class Order(NamedTuple):
-    """A claimed row and the way it is to take."""
+    """A claimed row, what is to be sent, and the way it is to take."""
 
     claim: Claim
+    content: Content
     route_id: int
     draws: tuple[int, ...] = ()  # the routes of which an allowance is needed before content leaves
     throttled: bool = False  # its receiving provider takes so many a second

@@ -17,13 +17,20 @@ _PAUSE = timedelta(minutes=1)
 
 def accepted(receipt: Receipt, order: Order, *, seconds: float, now: datetime) -> Result:
     """The server took it."""
-    return _result(
-        order,
-        state=State.SENT,
-        seconds=seconds,
-        now=now,
-        code=receipt.code,
-        text=receipt.text,
+    claim = order.claim
+    # By their places, as most results are made here: names take twice as long.
+    started_at, enhanced = now - timedelta(seconds=seconds), enhanced_code(receipt.text)
+    return Result(
+        claim.delivery_id,
+        claim.claim,
+        order.route_id,
+        State.SENT,
+        started_at,
+        seconds,
+        "",
+        receipt.code,
+        enhanced,
+        receipt.text,
     )
 
 

@@ -259,7 +259,8 @@ class Pass:
             if queue.taken:
                 metrics.observe_many(queue.way.relay.name, queue.taken)
                 queue.taken = []
-        if self._clerk.news:
+        # Where nothing is at hand, what was stored may have been the last.
+        if self._clerk.news or not any(queue.held for queue in self._queues):
             self._hungry.set()
 
     # -------------------------------------------------------------- claiming
@@ -306,7 +307,7 @@ class Pass:
     def _is_supplied(self, queue: Queue) -> bool:
         """Whether rows enough are at hand, or it was just seen that there are no more."""
         queue.low = _AHEAD * self._lines(queue)
-        return queue.free > queue.low or uptime() < queue.dry_until
+        return queue.free > queue.low or (bool(queue.held) and uptime() < queue.dry_until)
 
     async def _claim(self, queue: Queue) -> int:
         """Claim for a way what its connections can soon carry; how many rows."""
@@ -342,7 +343,7 @@ class Pass:
 
     async def _load(self, orders: Sequence[Order]) -> list[Job]:
         """The orders, when the parts of their mails are known; reading waits for no commit."""
-        named = [one.claim.content.parts for one in orders]
+        named = [one.content.parts for one in orders]
         missing = self._composer.unknown(set(chain.from_iterable(named)))
         for part in await self._read(parts, missing) if missing else ():
             try:
@@ -413,6 +414,8 @@ class Pass:
 
     async def _carry(self, queue: Queue, *, urgent: bool) -> None:
         """One connection's work: one message after another."""
+        task = asyncio.current_task()
+        assert task is not None
         async with Connection(queue.way.relay.server, ready=True) as line:
             queue.open.add(line)
             carried: Counter[str] = Counter()  # by receiving provider, since it was opened
@@ -434,7 +437,7 @@ class Pass:
                     following, chained = None, False
                     if offered or await self._offered(queue, job, line.offer, job.message):
                         following, chained = await self._deliver(
-                            queue, line, job, carried, urgent=urgent
+                            task, queue, line, job, carried, urgent=urgent
                         )
                     queue.land(job)
                     job, offered = following, chained
@@ -467,7 +470,7 @@ class Pass:
         return None
 
     def _compose(self, job: Job) -> bool:
-        content, delivery_id = job.order.claim.content, job.delivery_id
+        content, delivery_id = job.order.content, job.delivery_id
         job.message = None
         try:
             if job.broken:
@@ -526,11 +529,16 @@ class Pass:
         return True
 
     async def _deliver(
-        self, queue: Queue, line: Connection, job: Job, carried: Mapping[str, int], *, urgent: bool
+        self,
+        task: asyncio.Task[None],
+        queue: Queue,
+        line: Connection,
+        job: Job,
+        carried: Mapping[str, int],
+        *,
+        urgent: bool,
     ) -> tuple[Job | None, bool]:
         """Begin, send the content, report; the next row, and whether its envelope went with it."""
-        task = asyncio.current_task()
-        assert task is not None
         if self._ending or not self._lease.is_fresh:
             self._clerk.give_back(job.delivery_id)
             line.withdraw()

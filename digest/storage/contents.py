@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, FromClause, Text, func, select, type_coerce
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Executable,
+    Text,
+    bindparam,
+    func,
+    select,
+    type_coerce,
+)
 
 from digest import schema
 from digest.models import Part
+from digest.storage.database import given, listed, packed, unpacked
 
 
 class Content(NamedTuple):
@@ -25,28 +37,33 @@ class Content(NamedTuple):
         return [self.skeleton, *self.cards, *self.lines]
 
 
-def frozen_columns(dialect: str) -> ColumnElement[Any]:
-    """What `frozen` takes, as one column of a selection `with_frozen` that is `listed`."""
-    digests, mails = schema.digest, schema.account_mail
+def frozen(connection: Connection, delivery_ids: Collection[int]) -> dict[int, Content]:
+    """What is frozen of these deliveries."""
+    if not delivery_ids:
+        return {}
+    rows = packed([one] for one in delivery_ids)
+    found = {}
+    for delivery_id, personal, skeleton, parts in unpacked(
+        connection.execute(_frozen(connection.dialect.name), {"rows": rows})
+    ):
+        cards, _, lines = (parts or "").partition("|")
+        found[delivery_id] = Content(personal or {}, skeleton or "", cards.split(), lines.split())
+    return found
+
+
+@cache
+def _frozen(dialect: str) -> Executable:
+    table, digests, mails = schema.delivery, schema.digest, schema.account_mail
+    rows = given(dialect, bindparam("rows"), id=BigInteger())
     personal: ColumnElement[Any] = func.coalesce(digests.c.personal, mails.c.personal)
     if dialect == "sqlite":  # it keeps JSON as text, and would quote it
         personal = func.json(type_coerce(personal, Text))
-    array = func.json_build_array if dialect == "postgresql" else func.json_array
-    return array(personal, func.coalesce(digests.c.skeleton, mails.c.skeleton), digests.c.parts)
-
-
-def with_frozen(deliveries: FromClause) -> FromClause:
-    """A selection of deliveries, joined with what is frozen of each."""
-    table, digests, mails = schema.delivery, schema.digest, schema.account_mail
-    return deliveries.outerjoin(digests, digests.c.id == table.c.digest_id).outerjoin(
-        mails, mails.c.id == table.c.account_mail_id
+    skeleton = func.coalesce(digests.c.skeleton, mails.c.skeleton)
+    return select(listed(dialect, table.c.id, personal, skeleton, digests.c.parts)).select_from(
+        rows.join(table, table.c.id == rows.c.id)
+        .outerjoin(digests, digests.c.id == table.c.digest_id)
+        .outerjoin(mails, mails.c.id == table.c.account_mail_id)
     )
-
-
-def frozen(personal: Mapping[str, Any] | None, skeleton: str | None, parts: str | None) -> Content:
-    """The content from its columns."""
-    cards, _, lines = (parts or "").partition("|")
-    return Content(personal or {}, skeleton or "", cards.split(), lines.split())
 
 
 def parts(connection: Connection, hashes: Collection[str]) -> list[Part]:

@@ -38,7 +38,6 @@ from sqlalchemy import (
 from digest import schema
 from digest.models import State, Status
 from digest.schema import Instant
-from digest.storage.contents import Content, frozen, frozen_columns, with_frozen
 from digest.storage.database import (
     given,
     insert_into,
@@ -67,7 +66,6 @@ class Claim(NamedTuple):
     attempts: int  # spent so far
     losses: int  # the server's trouble struck while it was in flight
     give_up_at: datetime
-    content: Content
 
 
 class Beginning(NamedTuple):
@@ -188,10 +186,7 @@ def _take(connection: Connection, worker_id: int, ids: Sequence[int]) -> list[Cl
     dialect, rows = connection.dialect.name, packed([one] for one in ids)
     connection.execute(_taken(dialect), {"rows": rows, "worker": worker_id})
     held = connection.execute(_claims(dialect), {"rows": rows, "worker": worker_id})
-    return [
-        Claim._make((*plain, instant(give_up_at), frozen(*content)))
-        for *plain, give_up_at, content in unpacked(held)
-    ]
+    return [Claim._make((*plain, instant(give_up_at))) for *plain, give_up_at in unpacked(held)]
 
 
 @cache
@@ -211,8 +206,8 @@ def _claims(dialect: str) -> Executable:
     rows = given(dialect, bindparam("rows"), id=BigInteger())
     fields = ("id", "claim", "provider", "priority", "attempts", "losses", "give_up_at")
     return (
-        select(listed(dialect, *(table.c[name] for name in fields), frozen_columns(dialect)))
-        .select_from(with_frozen(rows.join(table, table.c.id == rows.c.id)))
+        select(listed(dialect, *(table.c[name] for name in fields)))
+        .select_from(rows.join(table, table.c.id == rows.c.id))
         .where(*_is_claimed())
     )
 
