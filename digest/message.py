@@ -63,10 +63,15 @@ def freeze(*, name: str, address: str, date: datetime, message_id: str) -> dict[
     return {
         "name": one_line(name),
         "address": mailbox(address),
-        "date": format_datetime(date),
+        "date": _date(date),
         "message_id": message_id,
         "boundary": "=_" + hashlib.sha256(message_id.encode()).hexdigest()[:40],
     }
+
+
+@lru_cache(maxsize=16)  # all mails of a batch share theirs
+def _date(date: datetime) -> str:
+    return format_datetime(date)
 
 
 def head(site: Site) -> bytes:

@@ -227,8 +227,7 @@ class OptOut:
     hashes: tuple[str, ...]  # keyed, of one address: one for each secret
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reason:
+class Reason(NamedTuple):
     """Why a paper was chosen, as data: `topic, agents`; `votes, 163, 40`. Never a sentence."""
 
     kind: str
@@ -244,18 +243,13 @@ class Mark:
     end: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Item:
+class Item(NamedTuple):
     """One chosen paper: as a card, or as one line under "also today"."""
 
     paper_id: int
     score: float
     reasons: tuple[Reason, ...]
     card: bool = True
-
-    def __hash__(self) -> int:
-        # Equal ones have equal ones; hashing the reasons too would cost more than it tells apart.
-        return hash((self.paper_id, self.score, self.card))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

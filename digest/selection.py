@@ -82,9 +82,13 @@ class Shortlists:
             for slug in candidate.matches:
                 self._matching[slug].add(paper_id)
         self._sorted: dict[tuple[str, ...], list[Offer]] = {}
+        self._topics = {
+            paper_id: frozenset(candidate.matches)
+            for paper_id, candidate in self._candidates.items()
+        }
         self._offers: dict[tuple[int, frozenset[str]], Offer | None] = {}
 
-    def best(self, topics: Collection[str]) -> Iterator[Offer]:
+    def best(self, topics: frozenset[str]) -> Iterator[Offer]:
         """What there is for those who follow these topics."""
         if not topics:
             return iter(self._list((), self._candidates))
@@ -111,12 +115,11 @@ class Shortlists:
             self._sorted[topics] = sorted(offer for offer in offers if offer)
         return self._sorted[topics]
 
-    def _offer_of(self, paper_id: int, topics: Collection[str]) -> Offer | None:
-        candidate = self._candidates[paper_id]
-        matched = frozenset(slug for slug in topics if slug in candidate.matches)
-        if (paper_id, matched) not in self._offers:
-            self._offers[paper_id, matched] = self._offer(candidate, matched)
-        return self._offers[paper_id, matched]
+    def _offer_of(self, paper_id: int, topics: frozenset[str]) -> Offer | None:
+        key = (paper_id, topics & self._topics[paper_id])
+        if key not in self._offers:
+            self._offers[key] = self._offer(self._candidates[paper_id], key[1])
+        return self._offers[key]
 
     def _offer(self, candidate: Candidate, topics: Collection[str]) -> Offer | None:
         """The offer for those who follow these of its topics; None where it is not good enough."""

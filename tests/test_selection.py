@@ -39,7 +39,7 @@ def candidate(number: int, *, age: float = 1.0, **more: Any) -> Candidate:
 
 def pick(candidates: list[Candidate], *topics: str, **more: Any) -> list[Item]:
     values: dict[str, Any] = {"had": (), "max_papers": 10, **more}
-    best = Shortlists(candidates, rules=RULES, weights=WEIGHTS).best(topics)
+    best = Shortlists(candidates, rules=RULES, weights=WEIGHTS).best(frozenset(topics))
     return list(choose(news(best, window=YESTERDAY, rules=RULES), rules=RULES, **values))
 
 
@@ -189,7 +189,7 @@ def test_a_shortlist_is_what_ranking_every_paper_gives(
             for one in candidates
             if merit(one, topics, weights=WEIGHTS) >= RULES.min_score
         )
-        found = list(shortlists.best(topics))
+        found = list(shortlists.best(frozenset(topics)))
         assert [(offer.order, offer.candidate) for offer in found] == expected
         for offer in found:
             [(kind, slugs)] = [(one.kind, set(one.args)) for one in offer.card.reasons[:1]]

@@ -12,7 +12,7 @@ import re
 import smtplib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from email.message import EmailMessage
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined, Template, select_autoescape
@@ -96,7 +96,7 @@ def _card(item: Item, paper: Paper, *, hits: Mapping[str, Match], names: Mapping
         paper=paper,
         marks=tuple(mark for slug in topics for mark in hits[slug].marks),
         reasons=tuple(
-            replace(one, args=tuple(names[str(slug)] for slug in one.args))
+            one._replace(args=tuple(names[str(slug)] for slug in one.args))
             if one.kind == "topic"
             else one
             for one in item.reasons

@@ -59,7 +59,8 @@ def plan(
         with writing(engine) as connection:
             # What can no longer be sent was not had: its papers are candidates again.
             ledger.expire(connection, now=now)
-        more = _plan_batches(engine, plan, stored, now=now, limit=limit)
+        with _uncollected():
+            more = _plan_batches(engine, plan, stored, now=now, limit=limit)
     seconds, made = time.monotonic() - started, stored.pop("", 0)
     if made or stored:
         with writing(engine) as connection:
@@ -82,7 +83,7 @@ def _plan_batches(
     pool: Pool | None = None
     left = math.inf if limit is None else limit
     while True:
-        with _uncollected(), batch(engine) as (connection, store):
+        with batch(engine) as (connection, store):
             due = schedules.due(connection, now=now, limit=int(min(BATCH, max(left, 1))))
             if not due or left <= 0:
                 return bool(due)
@@ -120,9 +121,9 @@ def _plan_batch(
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
-    """Without the garbage collector, which would go through a batch's drafts a dozen times.
+    """Without the garbage collector, which would go through each batch's drafts a dozen times.
 
-    They make no cycles, and are gone with the batch.
+    They make no cycles, and are gone with the batch; what rendering leaves does not grow with them.
     """
     collecting = gc.isenabled()
     gc.disable()

@@ -6,7 +6,6 @@ Mails of one slot differ in papers and topics and share most of their sentences,
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from functools import lru_cache
@@ -100,15 +99,12 @@ def _usual_why(
 
 def _facts(entries: Sequence[Entry], slot: Slot, candidates: int, topics: int) -> words.Facts:
     votes = sorted([entry.paper.signals.get("upvotes", 0) for entry in entries], reverse=True)
-    matched = Counter(
-        [
-            str(name)
-            for entry in entries
-            for reason in entry.reasons
-            if reason.kind == "topic"
-            for name in reason.args
-        ]
-    )
+    matched: dict[str, int] = {}
+    for entry in entries:
+        for reason in entry.reasons:
+            if reason.kind == "topic":
+                for name in reason.args:
+                    matched[str(name)] = matched.get(str(name), 0) + 1
     topic = max(sorted(matched), key=matched.__getitem__, default="")
     return words.Facts(
         count=len(entries),
@@ -118,7 +114,7 @@ def _facts(entries: Sequence[Entry], slot: Slot, candidates: int, topics: int) -
         votes=votes[0],
         next_votes=votes[1] if len(votes) > 1 else 0,
         topic=topic,
-        topic_count=matched[topic],
+        topic_count=matched.get(topic, 0),
         topics=topics,
     )
 

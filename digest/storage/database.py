@@ -377,6 +377,7 @@ def unpacked(result: Result[Any]) -> list[Any]:
     return rows
 
 
+@lru_cache(maxsize=4096)  # most rows of a statement share theirs
 def instant(text: str) -> datetime:
     """An instant as it stands in what was `listed`."""
     found = datetime.fromisoformat(text)

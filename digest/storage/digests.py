@@ -9,6 +9,7 @@ from datetime import date, datetime, timedelta
 from functools import cache
 from typing import Any
 
+import orjson
 from sqlalchemy import (
     Connection,
     Executable,
@@ -104,7 +105,7 @@ def freeze(
             one.reason,
             one.skeleton,
             one.parts,
-            json.dumps(one.personal),
+            orjson.dumps(one.personal).decode(),
         )
         for one in digests
     )

@@ -43,10 +43,11 @@ def last_planned(
 @cache
 def _last_planned(dialect: str) -> Executable:
     digests, deliveries, people = schema.digest, schema.delivery, people_of(dialect)
+    # No join: of small tables PostgreSQL would read all deliveries again for each of the people.
+    state = select(deliveries.c.state).where(deliveries.c.digest_id == digests.c.id)
     last = (
         select(digests.c.planned_at)
-        .join(deliveries, deliveries.c.digest_id == digests.c.id)
-        .where(digests.c.subscriber_id == people.c.id, deliveries.c.state.in_(_HAD))
+        .where(digests.c.subscriber_id == people.c.id, state.scalar_subquery().in_(_HAD))
         .order_by(digests.c.slot.desc())
         .limit(1)
     )

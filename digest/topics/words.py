@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 from typing import NamedTuple
 
 _CJK = "\u3005\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
@@ -91,7 +92,7 @@ def words(text: str, *, stemmed: bool = True) -> tuple[Word, ...]:
     for token in _TOKEN.finditer(folded):
         kind = str(token.lastgroup)
         start, end = token.span(kind)
-        term = token[kind]
+        term = folded[start:end]
         if stemmed and kind == "letters":
             term = stem(term)
         if places is not None:
@@ -100,6 +101,7 @@ def words(text: str, *, stemmed: bool = True) -> tuple[Word, ...]:
     return tuple(found)
 
 
+@lru_cache(maxsize=65536)  # a day's papers have 20,000 different words, and each many times
 def stem(term: str) -> str:
     """The singular of a folded word."""
     if len(term) <= 3 or not term.endswith(("s", "a")):
