@@ -16,14 +16,15 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from digest import journal
+from digest.configured import policy_of, relays_of, site_of, sources_of
 from digest.delivery import Server
-from digest.errors import InputError, SettingsError
+from digest.errors import InputError
 from digest.inbox import Inbox
 from digest.logs import configure
 from digest.models import Limits, Newcomer, Site, Status, Subscriber, Wishes
 from digest.pipeline.alerting import Watch, watch
 from digest.pipeline.bookkeeping import LocalBooks
-from digest.pipeline.books import LEASE, Books, Policy, Relay
+from digest.pipeline.books import Books, Relay
 from digest.pipeline.collecting import Limits as Reading
 from digest.pipeline.collecting import collect
 from digest.pipeline.delivering import Postman
@@ -32,18 +33,14 @@ from digest.pipeline.planning import Planned, heal, plan
 from digest.pipeline.processes import Crew, RemoteBooks
 from digest.pipeline.receivers import look_up, receivers
 from digest.pipeline.reporting import Report, report
-from digest.providers import BY_DOMAIN, provider_named, provider_of, system_resolver
+from digest.providers import provider_of, system_resolver
 from digest.ranking import Weights
 from digest.rendering import Assembler, Renderer
 from digest.selection import Rules
-from digest.settings import LimitsSetting, RelaySetting, Settings, secret_keys
+from digest.settings import Settings, secret_keys
 from digest.sources import Source
-from digest.sources.arxiv import Arxiv
-from digest.sources.feeds import Feed
 from digest.sources.http import Client
-from digest.sources.huggingface import HuggingFace
 from digest.storage import house, migrating, optouts, runs, subscribers
-from digest.storage.breaker import Caution
 from digest.storage.database import (
     DatabaseClock,
     exclusive,
@@ -316,8 +313,8 @@ def build(settings: Settings, *, clock: Callable[[], datetime] | None = None) ->
     if not settings.allow_unsafe_database:
         refuse_unsafe(engine)
     migrating.prepare(engine)
-    site = _site(settings)
-    sources = _sources_of(settings)
+    site = site_of(settings)
+    sources = sources_of(settings)
     return Services(
         settings=settings,
         engine=engine,
@@ -376,20 +373,6 @@ def with_sources(services: Services, sources: Sequence[Source], *, sample: bool)
     return replace(services, site=site, plan=plan, sources=sources)
 
 
-def _site(settings: Settings) -> Site:
-    return Site(
-        name=settings.site_name,
-        tagline=settings.tagline,
-        base_url=settings.base_url,
-        sender_name=settings.sender_name,
-        sender_address=settings.sender_address,
-        reply_to=settings.reply_to,
-        postal_address=settings.postal_address,
-        list_id=settings.list_id,
-        imprint_url=settings.imprint_url,
-    )
-
-
 def _plan_of(
     settings: Settings, site: Site, *, secrets: Sequence[bytes], sources: Sequence[Source]
 ) -> Plan:
@@ -425,98 +408,3 @@ def _plan_of(
         links=links,
         provider=partial(provider_of, known={}),
     )
-
-
-def relays_of(settings: Settings) -> list[Relay]:
-    """The mail servers that the settings name, with what they take."""
-    named = settings.relays or (
-        RelaySetting(
-            host=settings.smtp_host,
-            port=settings.smtp_port,
-            tls=settings.smtp_tls,
-            user=settings.smtp_user,
-            password=settings.smtp_password.get_secret_value(),
-        ),
-    )
-    providers = _provider_limits(settings)
-    return [
-        Relay(
-            server=Server(
-                host=one.host,
-                port=one.port,
-                tls=one.tls,
-                user=one.user,
-                password=one.password,
-                timeout=settings.smtp_timeout,
-                final_timeout=settings.smtp_final_timeout,
-                **({"messages": one.limits.messages} if one.limits.messages else {}),
-            ),
-            priority=one.priority,
-            limits=_limits(one.limits, connections=settings.smtp_connections),
-            providers=providers,
-        )
-        for one in named
-    ]
-
-
-def _provider_limits(settings: Settings) -> dict[str, Limits]:
-    """The limits by the names that the ledger has for providers; SettingsError."""
-    found: dict[str, Limits] = {}
-    for text, given in settings.provider_limits:
-        name = text if text == "*" else provider_named(text)
-        if not name:
-            known = ", ".join(sorted(set(BY_DOMAIN.values())))
-            raise SettingsError(
-                f"DIGEST_PROVIDER_LIMITS: {text} is no receiving provider: write {known}, a domain"
-                " such as example.org, or * for all others."
-            )
-        if name in found:
-            raise SettingsError(
-                f"DIGEST_PROVIDER_LIMITS: {text} is {name}, which stands there already;"
-                " write its limits once."
-            )
-        found[name] = _limits(given)
-    return found
-
-
-def _limits(given: LimitsSetting, *, connections: int | None = None) -> Limits:
-    return Limits(
-        connections=given.connections or connections,
-        rate=given.rate,
-        daily=given.daily,
-        messages=given.messages,
-    )
-
-
-def policy_of(settings: Settings) -> Policy:
-    """What the settings say about refusals and lost answers."""
-    return Policy(
-        retry=[timedelta(minutes=step) for step in settings.retry_steps_minutes],
-        caution=Caution(window=settings.breaker_window, share=settings.breaker_share),
-        resend_unknown=answer_wait(settings) if settings.unknown == "resend" else None,
-    )
-
-
-def answer_wait(settings: Settings) -> timedelta:
-    """After so long nobody is still waiting for the answer to a mail that became unknown."""
-    return timedelta(seconds=settings.smtp_final_timeout) + 2 * LEASE
-
-
-def _sources_of(settings: Settings) -> list[Source]:
-    """The sources that the settings name."""
-    found: list[Source] = []
-    if "huggingface" in settings.sources:
-        found.append(HuggingFace(settings.hf_url))
-    if "arxiv" in settings.sources and settings.categories:
-        found.append(
-            Arxiv(
-                api_url=settings.arxiv_url,
-                rss_url=settings.arxiv_rss_url,
-                categories=settings.categories,
-            )
-        )
-    if "feeds" in settings.sources:
-        found.extend(Feed(slug=slug, url=url) for slug, url in settings.feeds)
-    if not found:
-        raise SettingsError("DIGEST_SOURCES: no source is left to read; name at least one.")
-    return found

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -35,6 +35,7 @@ from digest.models import (
 )
 from digest.pipeline.bookkeeping import LocalBooks
 from digest.pipeline.books import Policy, Relay
+from digest.pipeline.composing import Composer
 from digest.pipeline.delivering import Postman
 from digest.rendering import Assembler
 from digest.storage import digests, outcomes, subscribers
@@ -170,10 +171,24 @@ class PostOffice:
 
     def postman(self, *ports: int, policy: Policy | None = None, **more: Any) -> Postman:
         """What delivers over the mail servers at these ports."""
-        composer, clock = more.pop("composer", None), more.pop("clock", lambda: self.now)
-        relays = [self.relay(port, **more) for port in ports]
-        policy = policy or POLICY
-        books = LocalBooks(self.engine, relays, policy, clock=clock, locks=self.folder / "locks")
+        own = {name: more.pop(name) for name in ("composer", "clock") if name in more}
+        return self.postman_of([self.relay(port, **more) for port in ports], policy=policy, **own)
+
+    def postman_of(
+        self,
+        relays: Sequence[Relay],
+        *,
+        books: LocalBooks | None = None,
+        keeping: type[LocalBooks] = LocalBooks,
+        policy: Policy | None = None,
+        composer: Composer | None = None,
+        clock: Callable[[], datetime] | None = None,
+    ) -> Postman:
+        """What delivers over these mail servers, by these books or by new ones."""
+        policy, clock = policy or POLICY, clock or (lambda: self.now)
+        books = books or keeping(
+            self.engine, relays, policy, clock=clock, locks=self.folder / "locks"
+        )
         return Postman(
             self.engine,
             books,

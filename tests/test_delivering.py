@@ -30,10 +30,10 @@ from digest.pipeline.sending import Delivered
 from digest.pipeline.testing import send_test
 from digest.rendering import Assembler
 from digest.storage import ledger, subscribers
+from digest.storage.claims import Claim
 from digest.storage.contents import Content
 from digest.storage.database import reading, writing
 from digest.storage.digests import names_of
-from digest.storage.ledger import Claim
 from tests.house import KEY, make_house
 from tests.post_office import DAY, HELD, NOW, SITE, PostOffice, address_of
 from tests.replay import Replay

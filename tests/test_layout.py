@@ -18,7 +18,7 @@ STAGES = {"sources", "storage", "rendering", "delivery", "inbox", "journal", "pr
 BELOW_STAGES = {"schema", "migrations", "locales", "metrics"}
 DEVICES = STAGES | BELOW_STAGES
 SERVICES = VALUES | CORE | DEVICES | {"pipeline", "settings"}
-EDGES = SERVICES | {"services", "engine", "web", "logs", "importing"}
+EDGES = SERVICES | {"configured", "services", "engine", "web", "logs", "importing"}
 
 # What a module or package of ours may import of ours; itself goes without saying.
 ALLOWED: dict[str, set[str]] = {
@@ -34,7 +34,8 @@ ALLOWED: dict[str, set[str]] = {
     "rendering": VALUES | CORE | {"locales"},
     "pipeline": VALUES | CORE | DEVICES,
     "settings": VALUES,
-    "services": SERVICES | {"logs"},
+    "configured": SERVICES,
+    "services": SERVICES | {"configured", "logs"},
     "engine": SERVICES | {"services"},
     "importing": SERVICES | {"services"},
     "logs": VALUES,

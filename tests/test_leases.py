@@ -22,7 +22,6 @@ from digest.models import Limits, State
 from digest.pipeline.bookkeeping import LocalBooks
 from digest.pipeline.books import Claimed, Drawn, Relay, Standing
 from digest.pipeline.delivering import Postman
-from digest.rendering import Assembler
 from digest.storage import house
 from digest.storage.database import clock, open_database, writing
 from tests.databases import new_database
@@ -224,7 +223,7 @@ def counting(office: PostOffice, *relays: Relay) -> tuple[Counter[str], Postman]
         office.engine, relays, POLICY, clock=lambda: office.now, locks=office.folder / "locks"
     )
     books.asked = Counter()
-    return books.asked, _postman(office, books, *relays)
+    return books.asked, office.postman_of(relays, books=books)
 
 
 def _stopped(office: PostOffice, sink: Sink) -> Relay:
@@ -330,7 +329,7 @@ def test_who_cannot_note_the_mark_goes_on(
         locks=office.folder / "locks",
         data_dir=office.folder,
     )
-    assert _postman(office, books, relay).deliver().states == {State.SENT: 20}
+    assert office.postman_of([relay], books=books).deliver().states == {State.SENT: 20}
     assert "mark could not be noted" in caplog.text
 
 
@@ -430,14 +429,3 @@ def test_one_answer_that_cannot_be_stored_costs_no_other(
     states = office.states()
     assert states.pop(State.UNKNOWN) == 1
     assert states[State.SENT] == len(sink.mails) - 1
-
-
-def _postman(office: PostOffice, books: LocalBooks, *relays: Relay) -> Postman:
-    return Postman(
-        office.engine,
-        books,
-        relays,
-        composer=Assembler(),
-        policy=POLICY,
-        clock=lambda: office.now,
-    )

@@ -17,9 +17,10 @@ from sqlalchemy import Connection, Engine, event, select, text, update
 
 from digest import schema
 from digest.models import State, Status
-from digest.storage import digests, ledger, outcomes, routes, workers
+from digest.storage import claims, digests, ledger, outcomes, routes, workers
+from digest.storage.claims import Claim
 from digest.storage.database import clock, reading, writing
-from digest.storage.ledger import Beginning, Claim, Result
+from digest.storage.ledger import Beginning, Result
 from tests.post_office import DAY, HELD, NOW, WAITING, PostOffice, assert_sound, rows
 
 MINUTE = timedelta(minutes=1)
@@ -71,11 +72,11 @@ def claim(office: PostOffice, worker_id: int, limit: int = 100, **quotas: int) -
     """Account mail first, then of each provider."""
     with writing(office.engine) as connection:
         route_id = routes.find(connection, "mail:25", [HERE])[HERE].id
-        found = ledger.claim_account_mail(
+        found = claims.claim_account_mail(
             connection, worker_id, now=office.now, limit=limit, stopped=()
         )
         left = quotas or {HERE: limit - len(found)}
-        found += ledger.claim(connection, worker_id, left, now=office.now)
+        found += claims.claim(connection, worker_id, left, now=office.now)
     return [Held(one, worker_id, route_id) for one in found]
 
 
@@ -107,12 +108,12 @@ def die(office: PostOffice, worker_id: int) -> int:
 
 OUTCOMES = (State.SENT, State.FAILED, State.UNKNOWN, State.DEFERRED, State.PLANNED)
 OPERATIONS: dict[str, Callable[[Connection, Held], object]] = {
-    "claim": lambda c, held: ledger.claim(c, held.worker_id, {HERE: 1}, now=NOW),
+    "claim": lambda c, held: claims.claim(c, held.worker_id, {HERE: 1}, now=NOW),
     "expire": lambda c, held: ledger.expire(c, now=NOW + DAY),
     "give back": lambda c, held: workers.give_back(c, held.worker_id, [held.delivery_id]),
     "rescue": lambda c, held: workers.rescue(c, [held.worker_id], now=NOW),
     "leave": lambda c, held: workers.leave(c, held.worker_id, now=NOW),
-    "claim account mail": lambda c, held: ledger.claim_account_mail(
+    "claim account mail": lambda c, held: claims.claim_account_mail(
         c, held.worker_id, now=NOW, limit=1, stopped=()
     ),
     "resend": lambda c, held: ledger.resend_unknown(c, before=NOW, now=NOW),
@@ -242,14 +243,14 @@ def test_what_is_claimed_is_due_in_time_and_in_order(office: PostOffice) -> None
     assert [by_id[held.delivery_id]["subscriber_id"] for held in found] == [third, second, first]
     assert found[0].delivery_id == asked
     with reading(office.engine) as connection:
-        assert ledger.due_providers(connection, now=office.now + MINUTE) == [HERE]
-        assert ledger.is_due(connection, now=office.now + MINUTE)
+        assert claims.providers(connection, now=office.now + MINUTE) == [HERE]
+        assert claims.is_any(connection, now=office.now + MINUTE)
     with writing(office.engine) as connection:
         ledger.expire(connection, now=office.now)
     with reading(office.engine) as connection:
-        assert ledger.due_providers(connection, now=office.now) == []
-        assert not ledger.is_due(connection, now=office.now)
-        assert ledger.is_due(connection, now=office.now + MINUTE)
+        assert claims.providers(connection, now=office.now) == []
+        assert not claims.is_any(connection, now=office.now)
+        assert claims.is_any(connection, now=office.now + MINUTE)
     office.check()
 
 
@@ -264,22 +265,22 @@ def test_of_each_provider_so_many_as_may_be(office: PostOffice) -> None:
             )
     worker_id = work(office)
     with reading(office.engine) as connection:
-        assert ledger.due_providers(connection, now=NOW) == ["p0", "p1", "p2"]
+        assert claims.providers(connection, now=NOW) == ["p0", "p1", "p2"]
     found = claim(office, worker_id, p0=3, p1=100, p2=0, p3=5)
     assert [held.claim.provider for held in found] == ["p0"] * 3 + ["p1"] * 10
     with reading(office.engine) as connection:
-        assert ledger.due_providers(connection, now=NOW) == ["p0", "p2"]
+        assert claims.providers(connection, now=NOW) == ["p0", "p2"]
 
 
 def test_no_account_mail_is_claimed_for_those_who_are_stopped(office: PostOffice) -> None:
     office.account_mail(office.people[0])
     worker_id = work(office)
     with writing(office.engine) as connection:
-        found = ledger.claim_account_mail(
+        found = claims.claim_account_mail(
             connection, worker_id, now=NOW, limit=9, stopped=["x.example", HERE]
         )
         assert found == []
-        found = ledger.claim_account_mail(
+        found = claims.claim_account_mail(
             connection, worker_id, now=NOW, limit=9, stopped=["x.example"]
         )
         assert len(found) == 1

@@ -13,11 +13,11 @@ import pytest
 from sqlalchemy import Engine, insert, select, update
 
 from digest import schema, services
+from digest.configured import relays_of
 from digest.errors import Busy, SettingsError
 from digest.models import Limits, Status
 from digest.pipeline.receivers import look_up, receivers
 from digest.providers import ask, provider_named, provider_of, provider_of_host
-from digest.services import relays_of
 from digest.settings import load
 from digest.storage import domains, subscribers
 from digest.storage.database import exclusive, reading, writing

@@ -18,14 +18,12 @@ from digest import schema
 from digest.models import Limits, State
 from digest.pipeline import ways
 from digest.pipeline.bookkeeping import LocalBooks
-from digest.pipeline.books import Drawn, Exchanged, Relay
-from digest.pipeline.delivering import Postman
+from digest.pipeline.books import Drawn, Exchanged
 from digest.pipeline.sending import Delivered, Pass
-from digest.rendering import Assembler
 from digest.storage import routes
 from digest.storage.database import clock, open_database, reading, writing
 from tests.databases import new_database
-from tests.post_office import POLICY, PostOffice, address_of
+from tests.post_office import PostOffice, address_of
 from tests.raw_sink import RawSink
 from tests.sink import Sink
 from tests.watching import Watching, got, wait_until
@@ -44,24 +42,6 @@ def other() -> Iterator[Sink]:
     """A second mail server."""
     with Sink() as server:
         yield server
-
-
-def postman(office: PostOffice, *relays: Relay, keeping: type[LocalBooks] = LocalBooks) -> Postman:
-    books = keeping(
-        office.engine,
-        relays,
-        POLICY,
-        clock=lambda: office.now,
-        locks=office.folder / "locks",
-    )
-    return Postman(
-        office.engine,
-        books,
-        relays,
-        composer=Assembler(),
-        policy=POLICY,
-        clock=lambda: office.now,
-    )
 
 
 def settle(office: PostOffice, **people: int) -> dict[str, list[str]]:
@@ -117,7 +97,7 @@ def test_the_second_is_used_while_the_first_is_down_and_no_longer(
     first, second = office.relay(sink.port), office.relay(other.port, priority=1)
     sink.on("CONNECT", "421 4.3.2 Down", close=True, times=1)
     other.on(".", delay=0.05)
-    delivered = postman(office, first, second).deliver()
+    delivered = office.postman_of([first, second]).deliver()
     assert delivered.states == {State.SENT: 80}
     assert delivered.problem == ""
     # In the same pass, and back when the first works again.
@@ -134,7 +114,7 @@ def test_a_few_rows_too_fail_over_in_the_same_pass(
     settle(office, a=3)
     sink.on(step, "421 4.3.2 Down", close=True)
     relays = office.relay(sink.port), office.relay(other.port, priority=1)
-    worker = postman(office, *relays)
+    worker = office.postman_of(relays)
     worker.deliver()
     # The one that was under way waits a minute.
     assert len(other.mails) == 3 - (step != "CONNECT")
@@ -147,7 +127,7 @@ def test_the_second_is_not_used_while_the_first_works(
     office: PostOffice, sink: Sink, other: Sink
 ) -> None:
     settle(office, a=40)
-    postman(office, office.relay(sink.port), office.relay(other.port, priority=1)).deliver()
+    office.postman_of([office.relay(sink.port), office.relay(other.port, priority=1)]).deliver()
     assert (len(sink.mails), other.connections) == (40, 0)
 
 
@@ -155,7 +135,7 @@ def test_equal_ones_share_the_work(office: PostOffice, sink: Sink, other: Sink) 
     settle(office, a=200)
     for server in (sink, other):
         server.on(".", delay=0.005)
-    delivered = postman(office, office.relay(sink.port), office.relay(other.port)).deliver()
+    delivered = office.postman_of([office.relay(sink.port), office.relay(other.port)]).deliver()
     assert delivered.states == {State.SENT: 200}
     assert min(len(sink.mails), len(other.mails)) > 50
 
@@ -169,7 +149,7 @@ def test_never_more_connections_than_allowed(office: PostOffice, clocked: Clocke
     asked = office.people[0]
     for request in range(5):
         office.account_mail(asked, request=str(request))
-    postman(office, office.relay(clocked.port, connections=3)).deliver()
+    office.postman_of([office.relay(clocked.port, connections=3)]).deliver()
     assert len(clocked.mails) == 65
     assert clocked.most == 3
 
@@ -188,14 +168,14 @@ def test_never_more_connections_to_a_provider_than_allowed(office: PostOffice) -
     with Watching(look) as sink:
         sink.on("DATA", delay=0.02)
         relay = office.relay(sink.port, connections=4, providers={"narrow": Limits(connections=1)})
-        assert postman(office, relay).deliver().states == {State.SENT: 40}
+        assert office.postman_of([relay]).deliver().states == {State.SENT: 40}
     assert most["narrow"] == 1
     assert most["wide"] > 1
 
 
 def test_a_connection_carries_so_many_messages(office: PostOffice, sink: Sink) -> None:
     settle(office, a=20)
-    postman(office, office.relay(sink.port, server={"messages": 4})).deliver()
+    office.postman_of([office.relay(sink.port, server={"messages": 4})]).deliver()
     assert Counter(mail.connection for mail in sink.mails) == dict.fromkeys(range(1, 6), 4)
 
 
@@ -206,7 +186,7 @@ def test_a_connection_carries_so_many_messages_to_a_provider(
     people = settle(office, few=9, many=9)
     with kind() as sink:
         limits = {"few": Limits(messages=2), "*": Limits(messages=7)}
-        postman(office, office.relay(sink.port, providers=limits)).deliver()
+        office.postman_of([office.relay(sink.port, providers=limits)]).deliver()
         carried = Counter(
             (mail.connection, mail.recipients[0] in people["few"]) for mail in sink.mails
         )
@@ -221,7 +201,7 @@ def test_a_connection_carries_so_many_messages_to_a_provider(
 
 def test_never_faster_than_allowed(office: PostOffice, clocked: Clocked) -> None:
     settle(office, a=60)
-    postman(office, office.relay(clocked.port, connections=8, limits={"rate": 20.0})).deliver()
+    office.postman_of([office.relay(clocked.port, connections=8, limits={"rate": 20.0})]).deliver()
     assert len(clocked.mails) == 60
     assert 20 < clocked.densest(2) <= 40
 
@@ -239,7 +219,7 @@ def test_workers_share_a_rate_even_when_one_of_them_is_cut_off(
         office = offices[0]
         settle(office, a=80)
         workers = [
-            postman(one, one.relay(clocked.port, connections=12, limits={"rate": 20.0}))
+            one.postman_of([one.relay(clocked.port, connections=12, limits={"rate": 20.0})])
             for one in offices
         ]
         threads = [threading.Thread(target=worker.deliver) for worker in workers]
@@ -258,7 +238,7 @@ def test_workers_share_a_rate_even_when_one_of_them_is_cut_off(
 def test_a_throttled_provider_holds_back_no_other(office: PostOffice, clocked: Clocked) -> None:
     people = settle(office, throttled=500, free=20)
     relay = office.relay(clocked.port, connections=2, providers={"throttled": Limits(rate=2.0)})
-    delivered = postman(office, relay).deliver(seconds=3)
+    delivered = office.postman_of([relay]).deliver(seconds=3)
     assert delivered.stopped
     assert set(people["free"]) <= set(got(clocked))
     assert 1 <= len(clocked.mails) - 20 <= 8
@@ -270,7 +250,7 @@ def test_a_rate_is_halved_by_a_deferral_and_recovers(office: PostOffice, sink: S
     settle(office, a=3)
     sink.on("RCPT", "451 4.7.1 Slow down", recipient=address_of(1))
     relay = office.relay(sink.port, providers={"a": Limits(rate=400.0)})
-    postman(office, relay).deliver()
+    office.postman_of([relay]).deliver()
     table = schema.route
     mine = table.c.provider == "a"
 
@@ -287,7 +267,7 @@ def test_a_rate_is_halved_by_a_deferral_and_recovers(office: PostOffice, sink: S
             connection.execute(
                 update(schema.delivery).where(schema.delivery.c.priority == 0).values(provider="a")
             )
-        postman(office, relay).deliver()
+        office.postman_of([relay]).deliver()
         assert rate() == higher
         with writing(office.engine) as connection:  # a minute later
             changed_at = clock(connection) - timedelta(minutes=1)
@@ -297,7 +277,7 @@ def test_a_rate_is_halved_by_a_deferral_and_recovers(office: PostOffice, sink: S
 def test_a_full_mailbox_slows_nobody(office: PostOffice, sink: Sink) -> None:
     settle(office, a=3)
     sink.on("RCPT", "452 4.2.2 Full", recipient=address_of(1))
-    postman(office, office.relay(sink.port)).deliver()
+    office.postman_of([office.relay(sink.port)]).deliver()
     with reading(office.engine) as connection:
         assert set(connection.execute(select(schema.route.c.rate)).scalars()) == {None}
 
@@ -324,7 +304,9 @@ def test_so_many_a_day_and_no_more(office: PostOffice, sink: Sink, whose: str) -
     for day in range(1, 4):
         most = min(31, 12 * day + (whose == "provider"))
         for _ in range(2):  # each is a new one: what was spent is remembered
-            delivered = postman(office, office.relay(sink.port, connections=3, **limits)).deliver()
+            delivered = office.postman_of(
+                [office.relay(sink.port, connections=3, **limits)]
+            ).deliver()
             assert len(sink.mails) == most
         assert delivered == Delivered()
         a_day_later(office)
@@ -336,9 +318,9 @@ def test_a_cap_that_is_reached_ends_the_pass_though_account_mail_waits(
     office: PostOffice, sink: Sink
 ) -> None:
     settle(office, a=1)
-    postman(office, office.relay(sink.port, limits={"daily": 1})).deliver()
+    office.postman_of([office.relay(sink.port, limits={"daily": 1})]).deliver()
     office.account_mail(office.people[0])
-    postman(office, office.relay(sink.port, limits={"daily": 1})).deliver()
+    office.postman_of([office.relay(sink.port, limits={"daily": 1})]).deliver()
     assert office.states() == {State.SENT: 1, State.PLANNED: 1}
     office.check()
 
@@ -363,7 +345,7 @@ class Slow(LocalBooks):
 def test_a_slow_disk_stops_no_limited_relay(office: PostOffice, clocked: Clocked) -> None:
     settle(office, a=30)
     relay = office.relay(clocked.port, connections=4, limits={"rate": 10.0, "daily": 100})
-    worker = postman(office, relay, keeping=Slow)
+    worker = office.postman_of([relay], keeping=Slow)
     assert worker.deliver(seconds=30).states == {State.SENT: 30}
     assert 6 < clocked.densest(2) <= 20
     assert clocked.connections < 10
@@ -381,7 +363,7 @@ def test_a_throttled_provider_leaves_the_connections_to_others(
     relay = office.relay(clocked.port, connections=2, providers={"throttled": Limits(rate=4.0)})
     clocked.on(".", delay=0.005)
     slow = set(people["throttled"])
-    worker = postman(office, relay)
+    worker = office.postman_of([relay])
     thread = threading.Thread(target=worker.deliver)
     thread.start()
     wait_until(lambda: len(set(got(clocked)) - slow) == 400, seconds=60)
@@ -406,7 +388,7 @@ def test_a_row_is_not_left_to_a_connection_that_ended(
 
     monkeypatch.setattr(Pass, "_is_spare", ends_once)
     relay = office.relay(sink.port, connections=4)
-    thread = threading.Thread(target=postman(office, relay).deliver)
+    thread = threading.Thread(target=office.postman_of([relay]).deliver)
     thread.start()
     # Who waits for the late answer has the next row at hand.
     wait_until(lambda: len(sink.mails) >= 6)
@@ -432,7 +414,7 @@ def test_a_wide_limit_costs_no_speed(office: PostOffice, sink: Sink) -> None:
             return super().draw(wanted, ahead)
 
     relay = office.relay(sink.port, connections=4, limits={"rate": 5000.0, "daily": 1_000_000})
-    assert postman(office, relay, keeping=Counting).deliver().states == {State.SENT: 300}
+    assert office.postman_of([relay], keeping=Counting).deliver().states == {State.SENT: 300}
     assert asked["draw"] < 150
 
 
@@ -446,7 +428,7 @@ def test_the_second_takes_over_what_the_first_may_not_take(
     second = office.relay(other.port, priority=1, connections=2)
     if why == "breaker":
         sink.on("RCPT", "550 5.7.1 Blocked")
-    worker = postman(office, first, second)
+    worker = office.postman_of([first, second])
     for _ in range(3):
         worker.deliver()
     assert office.states() == {State.SENT: 30}
@@ -464,7 +446,7 @@ def test_who_is_in_trouble_is_tried_by_one_while_the_others_go_on(
     other.on(".", delay=0.05)
     first = office.relay(sink.port, connections=4)
     second = office.relay(other.port, priority=1, connections=4)
-    thread = threading.Thread(target=postman(office, first, second).deliver)
+    thread = threading.Thread(target=office.postman_of([first, second]).deliver)
     thread.start()
     wait_until(lambda: any(line.startswith("MAIL") for line in sink.commands))
     before = len(other.mails)
@@ -503,7 +485,7 @@ def test_a_clock_that_is_set_back_stops_no_limited_way(office: PostOffice, sink:
     settle(office, a=10)
     limited = {"rate": 50.0, "daily": 6}
     table = schema.route
-    postman(office, office.relay(sink.port, limits=limited)).deliver()
+    office.postman_of([office.relay(sink.port, limits=limited)]).deliver()
     assert len(sink.mails) == 6
     with writing(office.engine) as connection:
         now = clock(connection)
@@ -513,9 +495,9 @@ def test_a_clock_that_is_set_back_stops_no_limited_way(office: PostOffice, sink:
             .values(next_at=now + timedelta(hours=1), day=(now + DAY).date())
         )
     # The day that had begun has not begun anew.
-    postman(office, office.relay(sink.port, limits=limited)).deliver()
+    office.postman_of([office.relay(sink.port, limits=limited)]).deliver()
     assert len(sink.mails) == 6
-    postman(office, office.relay(sink.port, limits={"rate": 50.0})).deliver()
+    office.postman_of([office.relay(sink.port, limits={"rate": 50.0})]).deliver()
     assert len(sink.mails) == 10
 
 
@@ -527,7 +509,7 @@ def test_connections_that_were_not_allowed_are_tried_again(
     clocked.on(".", delay=0.02)
     clocked.on("CONNECT", "421 4.7.0 Too many", close=True, times=3)
     clocked.on("CONNECT", times=1)
-    postman(office, office.relay(clocked.port, connections=4)).deliver()
+    office.postman_of([office.relay(clocked.port, connections=4)]).deliver()
     assert len(clocked.mails) == 300
     assert clocked.most == 4
 
@@ -539,7 +521,7 @@ def test_one_late_answer_does_not_hold_up_who_has_time(office: PostOffice, sink:
     settle(office, a=600)
     sink.on(".", delay=0.01)
     sink.on(".", delay=5, recipient=address_of(0))
-    delivered = postman(office, office.relay(sink.port, connections=3)).deliver(seconds=0.5)
+    delivered = office.postman_of([office.relay(sink.port, connections=3)]).deliver(seconds=0.5)
     assert delivered.stopped
     assert delivered.states[State.SENT] > 200  # what half a second brings, several times over
     office.check()
@@ -548,7 +530,7 @@ def test_one_late_answer_does_not_hold_up_who_has_time(office: PostOffice, sink:
 def test_what_has_not_begun_is_not_waited_for(office: PostOffice, sink: Sink) -> None:
     settle(office, a=20)
     sink.on("MAIL", delay=30)
-    worker = postman(office, office.relay(sink.port, connections=3))
+    worker = office.postman_of([office.relay(sink.port, connections=3)])
     thread = threading.Thread(target=worker.deliver)
     started = time.monotonic()
     thread.start()
@@ -563,7 +545,7 @@ def test_what_has_not_begun_is_not_waited_for(office: PostOffice, sink: Sink) ->
 def test_claims_are_for_others_at_once_when_it_is_to_end(office: PostOffice, sink: Sink) -> None:
     settle(office, a=20)
     sink.on(".", delay=3)
-    worker = postman(office, office.relay(sink.port, connections=2))
+    worker = office.postman_of([office.relay(sink.port, connections=2)])
     thread = threading.Thread(target=worker.deliver)
     thread.start()
     wait_until(lambda: len(sink.arrived) > 0)

@@ -149,7 +149,7 @@ def resend(
 
     Unknown mail may have arrived: whoever has it then gets it twice.
     """
-    from digest.services import answer_wait
+    from digest.configured import answer_wait
     from digest.storage import resolving
     from digest.storage.batches import planner
     from digest.storage.database import writing

@@ -46,7 +46,7 @@ def services(now: str = "", *, stays: bool = False) -> Services:
 
 def acting(now: str, *, really: bool) -> Services:
     """Services for a command that changes things; refuses a moved clock with a far mail server."""
-    from digest.services import relays_of
+    from digest.configured import relays_of
     from digest.settings.checks import local
 
     found = services(now)

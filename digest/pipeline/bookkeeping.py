@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections import Counter, defaultdict, deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
@@ -22,7 +22,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import OperationalError
 
 from digest.errors import InputError, LeaseLost
-from digest.models import Limits, State
+from digest.models import State
 from digest.pipeline.books import (
     LEASE,
     Claimed,
@@ -34,10 +34,13 @@ from digest.pipeline.books import (
     Standing,
     uptime,
 )
-from digest.storage import bounces, breaker, contents, house, ledger, routes, runs, workers
-from digest.storage.breaker import BREAKER, kind_of
+from digest.pipeline.refusals import absorbed, is_refusal, learn
+from digest.pipeline.routing import Routing
+from digest.storage import bounces, breaker, claims, contents, house, ledger, routes, runs, workers
+from digest.storage.breaker import BREAKER
+from digest.storage.claims import Claim
 from digest.storage.database import clock, exclusive, give_up_waiting, reading, writing
-from digest.storage.ledger import Beginning, Claim, Result
+from digest.storage.ledger import Beginning, Result
 from digest.storage.routes import Breaker, Route
 
 log = logging.getLogger(__name__)
@@ -48,9 +51,6 @@ _SILENT = timedelta(seconds=3)  # after which a heartbeat is not waited for
 _SELDOM = 30.0  # seconds between two looks for what no time is left for, and the like
 _TAKEN_FOR_DEAD = "Another worker took this one for dead; it stops."
 _FEW = 8  # rows of one provider that are worth a statement
-_ALL = 1_000_000  # no limit
-# RFC 3463 3.2: no such mailbox, no such system, bad syntax, moved; null MX (RFC 7505).
-BAD_ADDRESS = {"5.1.1", "5.1.2", "5.1.3", "5.1.6", "5.1.10"}
 
 
 class LocalBooks:
@@ -75,12 +75,9 @@ class LocalBooks:
         # Who has to wait for SQLite's one lock looks at it now and then, and others come first.
         self._turn = Lock() if engine.dialect.name == "sqlite" else nullcontext()
         self._data_dir = data_dir
-        self._relays = {relay.name: relay for relay in relays}
+        self._routing = Routing(relays)
         self._line: Connection | None = None  # for statements that are a transaction each
         self._worker_id = 0
-        self._ids: dict[str, dict[str, int]] = {}  # routes by relay and provider
-        self._ways: dict[int, tuple[str, str]] = {}  # relay and provider by route
-        self._special: dict[str, dict[str, Route]] = {}  # stopped or limited: relay, provider
         self._probing: dict[int, int] = {}  # deliveries that try a stopped route, and which
         self._turns: deque[str] = deque()  # receiving providers that may have due rows
         self._turns_until = 0.0
@@ -94,7 +91,7 @@ class LocalBooks:
         now, wait = self._clock(), self._policy.resend_unknown
         with reading(self._engine) as connection:
             return (
-                ledger.is_due(connection, now=now)
+                claims.is_any(connection, now=now)
                 or (wait is not None and ledger.is_unknown(connection, before=now - wait, now=now))
                 or bool(self._dead(connection))
             )
@@ -117,10 +114,7 @@ class LocalBooks:
         with self._writing() as connection:
             self._worker_id = workers.enter(connection)
             self._family.add(self._worker_id)
-            for relay in self._relays:
-                whole = routes.find(connection, relay, [""])[""]
-                self._ids[relay] = {"": whole.id}
-                self._ways[whole.id] = (relay, "")
+            self._routing.enter(connection)
             standing = self._stand(connection)
         self._rise()
         return standing
@@ -243,55 +237,59 @@ class LocalBooks:
     # -------------------------------------------------------------- claiming
 
     def claim(self, relay: str, room: int, held: Mapping[str, int], standing: Standing) -> Claimed:
-        claims: list[Claim] = []
+        taken: list[Claim] = []
         with self._writing() as connection:
             if not workers.hold(connection, self._worker_id):
                 raise LeaseLost(_TAKEN_FOR_DEAD)
             claimed, alone = self._claim(
-                connection, relay, claims, room=room, held=held, standing=standing
+                connection, relay, taken, room=room, held=held, standing=standing
             )
-            ways = self._ways_of(connection, relay, claims, alone=alone)
+            ways = self._routing.ways_of(
+                connection, relay, {one.provider for one in taken}, alone=alone
+            )
+        if not taken:
+            return claimed
         # It takes longer than claiming, and others may write meanwhile.
         with reading(self._engine) as connection:
-            found = contents.frozen(connection, [one.delivery_id for one in claims])
-        orders = [Order(one, found[one.delivery_id], *ways[one.provider]) for one in claims]
+            found = contents.frozen(connection, [one.delivery_id for one in taken])
+        orders = [Order(one, found[one.delivery_id], *ways[one.provider]) for one in taken]
         return replace(claimed, orders=orders)
 
     def _claim(
         self,
         connection: Connection,
         relay: str,
-        claims: list[Claim],
+        taken: list[Claim],
         *,
         room: int,
         held: Mapping[str, int],
         standing: Standing,
     ) -> tuple[Claimed, Collection[str]]:
-        """Add to the claims; what keeps others waiting, and whose are to try a stopped way."""
+        """Add to what is taken; what keeps others waiting, and whose are to try a stopped way."""
         now = self._clock()
-        special = self._special[relay] = routes.special(connection, relay)
+        special = self._routing.look(connection, relay)
         whole = special.get("")
         if whole is not None and whole.state is not Breaker.CLOSED:
-            self._probe_relay(connection, relay, whole, claims, now=now)
-            return Claimed(stopped=("",), closed=True), {one.provider for one in claims}
+            self._probe_relay(connection, special, taken, now=now)
+            return Claimed(stopped=("",), closed=True), {one.provider for one in taken}
         stopped = [name for name, route in special.items() if route.state is not Breaker.CLOSED]
-        limit = self._room(relay, "", standing)
+        limit = self._routing.room(relay, "", standing)
         if not limit:
             return Claimed(stopped=stopped, closed=True), ()
         room = min(room, limit - sum(held.values()))
-        claims += ledger.claim_account_mail(
+        taken += claims.claim_account_mail(
             connection, self._worker_id, now=now, limit=max(room, 1), stopped=stopped
         )
         alone = [
             provider
             for provider in sorted(stopped)
-            if self._probe(connection, special[provider], provider, claims, now=now)
+            if self._probe(connection, special[provider], provider, taken, now=now)
         ]
         claim_in_turn = partial(
             self._claim_in_turn,
             connection,
             relay,
-            claims,
+            taken,
             room=room,
             held=held,
             standing=standing,
@@ -299,7 +297,7 @@ class LocalBooks:
             now=now,
         )
         more = claim_in_turn()
-        if not (claims or more):  # what fell due, or was let go, since the last look
+        if not (taken or more):  # what fell due, or was let go, since the last look
             self._turns_until = -math.inf
             more = claim_in_turn()
         return Claimed(more=more, stopped=stopped), alone
@@ -308,7 +306,7 @@ class LocalBooks:
         self,
         connection: Connection,
         relay: str,
-        claims: list[Claim],
+        taken: list[Claim],
         *,
         room: int,
         held: Mapping[str, int],
@@ -321,14 +319,14 @@ class LocalBooks:
         Returns whether there may be more for another time.
         """
         if (since := time.monotonic()) >= self._turns_until:
-            due = ledger.due_providers(connection, now=now)
+            due = claims.providers(connection, now=now)
             known = set(self._turns)
             self._turns.extend(name for name in due if name not in known)
             # Where there are very many providers looking takes long, and little of the time.
             took = time.monotonic() - since
             self._turns_until = since + max(_LOOK, 20 * took)
         left, more = len(self._turns), False
-        while left and (missing := room - len(claims)) > 0:
+        while left and (missing := room - len(taken)) > 0:
             quotas: dict[str, int] = {}
             share = max(_FEW, ceil(missing / left))
             while left and sum(quotas.values()) < missing:
@@ -336,41 +334,25 @@ class LocalBooks:
                 provider = self._turns.popleft()
                 if provider in stopped:
                     continue
-                limit = self._room(relay, provider, standing)
+                limit = self._routing.room(relay, provider, standing)
                 quota = min(share, missing, limit - held.get(provider, 0))
                 if quota > 0:
                     quotas[provider] = quota
                 elif limit:
                     self._turns.append(provider)
                     more = True
-            found = ledger.claim(connection, self._worker_id, quotas, now=now)
-            claims += found
+            found = claims.claim(connection, self._worker_id, quotas, now=now)
+            taken += found
             filled = Counter(one.provider for one in found)
             self._turns.extend(name for name, quota in quotas.items() if filled[name] == quota)
         return more or bool(self._turns)
-
-    def _room(self, relay: str, provider: str, standing: Standing) -> int:
-        """How many rows of a way this worker may hold: what it can send in a second or so."""
-        limits, route = self._limits(relay, provider), self._special[relay].get(provider)
-        pace = self._pace(relay, provider)
-        found = _ALL if pace is None else ceil(pace)
-        if provider and limits.connections is not None:
-            found = min(found, 2 * standing.share(limits.connections))
-        if limits.daily is not None:
-            drawn = route.drawn_today if route is not None else 0
-            found = min(found, max(0, limits.daily - drawn))
-        return found
-
-    def _limits(self, relay: str, provider: str) -> Limits:
-        found = self._relays[relay]
-        return found.limits_of(provider) if provider else found.limits
 
     def _probe(
         self,
         connection: Connection,
         stopped: Route,
         provider: str,
-        claims: list[Claim],
+        taken: list[Claim],
         *,
         now: datetime,
     ) -> bool:
@@ -379,76 +361,38 @@ class LocalBooks:
             return False
         # In turn one that was refused before: a server may take only what it has seen already.
         again = stopped.probes % 2 == 1
-        found = again and ledger.claim_again(
+        found = again and claims.claim_again(
             connection, self._worker_id, provider, reason=BREAKER, now=now
         )
-        found = found or ledger.claim(connection, self._worker_id, {provider: 1}, now=now)
+        found = found or claims.claim(connection, self._worker_id, {provider: 1}, now=now)
         for one in found:
             if not breaker.start_probe(connection, stopped, now=now):
                 workers.give_back(connection, self._worker_id, [one.delivery_id])
                 return False
             self._probing[one.delivery_id] = stopped.id
-        claims += found
+        taken += found
         return bool(found)
 
     def _probe_relay(
         self,
         connection: Connection,
-        relay: str,
-        whole: Route,
-        claims: list[Claim],
+        special: Mapping[str, Route],
+        taken: list[Claim],
         *,
         now: datetime,
     ) -> None:
         """Claim one message for a relay that was stopped, each time of another provider."""
+        whole = special[""]
         if whole.probe_at is None or whole.probe_at > now:
             return
-        special, due = self._special[relay], ledger.due_providers(connection, now=now)
+        due = claims.providers(connection, now=now)
         well = [
             one for one in due if one not in special or special[one].state is Breaker.CLOSED
         ] or due
         turn = whole.probes % max(1, len(well))
         for provider in well[turn:] + well[:turn]:
-            if self._probe(connection, whole, provider, claims, now=now):
+            if self._probe(connection, whole, provider, taken, now=now):
                 break
-
-    def _ways_of(
-        self,
-        connection: Connection,
-        relay: str,
-        claims: Sequence[Claim],
-        *,
-        alone: Collection[str],
-    ) -> dict[str, tuple[int, tuple[int, ...], bool, bool]]:
-        """What orders have beside their claims and contents, by receiving provider."""
-        unknown = {one.provider for one in claims} - self._ids[relay].keys()
-        if unknown:
-            for route in routes.find(connection, relay, unknown).values():
-                self._ids[relay][route.provider] = route.id
-                self._ways[route.id] = (relay, route.provider)
-        return {
-            provider: self._way(relay, provider, alone=provider in alone)
-            for provider in {one.provider for one in claims}
-        }
-
-    def _way(
-        self, relay: str, provider: str, *, alone: bool
-    ) -> tuple[int, tuple[int, ...], bool, bool]:
-        """For one of them."""
-        paced = {name: self._pace(relay, name) is not None for name in ("", provider)}
-        limited = [
-            name
-            for name, is_paced in paced.items()
-            if is_paced or self._limits(relay, name).daily is not None
-        ]
-        ids = self._ids[relay]
-        return ids[provider], tuple(ids[name] for name in limited), paced[provider], alone
-
-    def _pace(self, relay: str, provider: str) -> float | None:
-        """How many messages a second may go on a way; None: as many as can."""
-        route = self._special[relay].get(provider)
-        rates = (self._limits(relay, provider).rate, route.rate if route is not None else None)
-        return min((rate for rate in rates if rate is not None), default=None)
 
     # -------------------------------------------------------------- sending
 
@@ -460,7 +404,7 @@ class LocalBooks:
                 allowance = routes.draw(
                     connection,
                     route_id,
-                    self._limits(*self._ways[route_id]),
+                    self._routing.limits_of(route_id),
                     wanted=count,
                     ahead=timedelta(seconds=ahead),
                 )
@@ -482,7 +426,7 @@ class LocalBooks:
     def exchange(
         self, results: Sequence[Result], beginnings: Sequence[Beginning], returned: Collection[int]
     ) -> Exchanged:
-        refused = any(map(_is_refusal, results))
+        refused = any(map(is_refusal, results))
         if not (refused or self._probing or returned) and self._exchange_all(results, beginnings):
             return Exchanged(
                 begun={one.delivery_id for one in beginnings},
@@ -493,13 +437,20 @@ class LocalBooks:
             if refused or self._probing:
                 # Before anything is read of these ways: another worker may be stopping them.
                 routes.lock(connection, self._concerned(results))
-                results = self._absorbed(connection, results)
+                results = absorbed(connection, self._routing, results)
             moved = ledger.finish(connection, self._worker_id, results, now=now)
             states = {one.delivery_id: one.state for one in results if one.delivery_id in moved}
             stopped: list[Route] = []
             if refused or self._probing:
                 counted = [one for one in results if one.delivery_id in moved]
-                stopped, waiting = self._learn(connection, counted, now=now)
+                stopped, waiting = learn(
+                    connection,
+                    self._routing,
+                    counted,
+                    self._probing,
+                    self._policy.caution,
+                    now=now,
+                )
                 states |= dict.fromkeys(states.keys() & waiting, State.DEFERRED)
             begun = ledger.begin(connection, self._worker_id, beginnings, now=now)
             if returned:
@@ -522,8 +473,8 @@ class LocalBooks:
         """The routes that these results may stop or open, and the relays' own."""
         found = set(self._probing.values())
         for one in results:
-            if _is_refusal(one):
-                found |= {one.route_id, self._ids[self._ways[one.route_id][0]][""]}
+            if is_refusal(one):
+                found |= {one.route_id, self._routing.whole(one.route_id)}
         return found
 
     def _exchange_all(self, results: Sequence[Result], beginnings: Sequence[Beginning]) -> bool:
@@ -549,70 +500,3 @@ class LocalBooks:
         if self._line is not None:
             self._line.close()
             self._line = None
-
-    def _absorbed(self, connection: Connection, results: Sequence[Result]) -> list[Result]:
-        """The results, but what a stopped way refuses is charged to nobody."""
-        stopped: set[int] = set()
-        for relay in {self._ways[one.route_id][0] for one in results}:
-            special = self._special[relay] = routes.special(connection, relay)
-            for provider, route_id in self._ids[relay].items():
-                ways = (special.get(""), special.get(provider))
-                if any(way is not None and way.state is not Breaker.CLOSED for way in ways):
-                    stopped.add(route_id)
-        return [
-            one._replace(
-                state=State.DEFERRED,
-                reason=BREAKER,
-                spent=False,
-                next_attempt_at=one.started_at,
-            )
-            if _is_refusal(one) and one.route_id in stopped
-            else one
-            for one in results
-        ]
-
-    def _learn(
-        self, connection: Connection, results: Sequence[Result], *, now: datetime
-    ) -> tuple[list[Route], set[int]]:
-        """Draw the conclusions of refusals, and of the messages that tried a stopped way.
-
-        The routes that were stopped, and the deliveries that wait again for that.
-        """
-        caution, stopped, waiting = self._policy.caution, list[Route](), set[int]()
-        refused: dict[str, dict[str, dict[int, str]]] = defaultdict(lambda: defaultdict(dict))
-        bad, slowed = {}, set()
-        tried = {
-            self._probing[one.delivery_id]: one
-            for one in results
-            if one.delivery_id in self._probing
-        }
-        for one in results:
-            if not _is_refusal(one) or one.reason == BREAKER:
-                continue
-            relay, provider = self._ways[one.route_id]
-            refused[relay][provider][one.delivery_id] = kind_of(one.code, one.enhanced)
-            if one.state is State.FAILED and one.at_rcpt and one.enhanced in BAD_ADDRESS:
-                bad[one.delivery_id] = (one.route_id, kind_of(one.code, one.enhanced))
-            if one.state is State.DEFERRED and not _of_the_mailbox(one):
-                slowed.add(one.route_id)
-        for route_id, one in tried.items():
-            good = one.state is State.SENT
-            breaker.end_probe(connection, route_id, good=good, caution=caution, now=now)
-        for route_id in slowed:
-            routes.slow(connection, route_id, self._limits(*self._ways[route_id]))
-        for relay, by_provider in refused.items():
-            opened, again = breaker.watch(connection, relay, by_provider, caution, now=now)
-            stopped += opened
-            waiting |= again
-        bounces.note(connection, bad, now=now)
-        return stopped, waiting
-
-
-def _is_refusal(result: Result) -> bool:
-    """The server said no to this recipient, for good or for now."""
-    return result.code is not None and not result.lost and result.state is not State.SENT
-
-
-def _of_the_mailbox(result: Result) -> bool:
-    """RFC 3463 3.2, 3.3: what is wrong with one mailbox says nothing about its provider."""
-    return (result.enhanced or "").split(".")[1:2] in (["1"], ["2"])

@@ -11,8 +11,9 @@ from typing import NamedTuple, Protocol
 from digest.delivery import Server
 from digest.models import Limits, State
 from digest.storage.breaker import Caution
+from digest.storage.claims import Claim
 from digest.storage.contents import Content
-from digest.storage.ledger import Beginning, Claim, Result
+from digest.storage.ledger import Beginning, Result
 
 BEAT = 1.0  # seconds between two heartbeats
 LEASE = timedelta(seconds=15)  # without one for so long a worker is taken for dead

@@ -11,7 +11,8 @@ from datetime import datetime
 from sqlalchemy import Engine
 
 from digest.pipeline.books import Books, Policy, Relay
-from digest.pipeline.sending import Composer, Delivered, Pass
+from digest.pipeline.composing import Composer
+from digest.pipeline.sending import Delivered, Pass
 from digest.pipeline.ways import Way, problem_of
 
 _SWEPT = (10_000, 20, 20)  # the thresholds of `gc` during a pass
@@ -59,6 +60,10 @@ class Postman:
             return Delivered(problem=problem_of(self._ways), stopped=self._stopped)
         if not self._books.is_needed():
             return Delivered()
+        with _seldom_swept():
+            return self._pass(seconds)
+
+    def _pass(self, seconds: float | None) -> Delivered:
         this = Pass(
             self._engine,
             self._books,
@@ -70,15 +75,15 @@ class Postman:
             drain=self._drain,
             seconds=seconds,
         )
-        with _seldom_swept():
-            return asyncio.run(this.run())
+        return asyncio.run(this.run())
 
 
 @contextmanager
 def _seldom_swept() -> Iterator[None]:
     """Have the garbage collector look for cycles seldom, and among what the block made alone.
 
-    A pass makes some ten thousand containers a second and hardly a cycle of them.
+    A pass makes some ten thousand containers a second and hardly a cycle of them. What it leaves
+    when it is over, its connections above all, goes at once.
     """
     before = gc.get_threshold()
     gc.freeze()
@@ -86,5 +91,6 @@ def _seldom_swept() -> Iterator[None]:
     try:
         yield
     finally:
+        gc.collect()
         gc.set_threshold(*before)
         gc.unfreeze()

@@ -3,7 +3,8 @@
 Each connection carries one message after another. While a content travels, the envelope of the
 next message goes with it; that one's content waits until the ledger has both the result of the
 last and the beginning of the next (invariant 4). `clerk` writes what waits, `lease` says whether
-this worker may go on, `allowances` what limits allow, `ways` what waits for which relay.
+this worker may go on, `allowances` what limits allow, `ways` what waits for which relay, and
+`composing` makes the messages.
 """
 
 from __future__ import annotations
@@ -17,29 +18,23 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from itertools import chain
-from typing import Protocol, TypeVar
 
-from sqlalchemy import Connection as Database
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from digest import metrics
 from digest.delivery import Connection
-from digest.errors import DeliveryError, NotFound, TemplateError
-from digest.models import Message, Part, State
+from digest.errors import DeliveryError
+from digest.models import Message, State
 from digest.pipeline.allowances import Allowances
-from digest.pipeline.books import Books, Drawn, Order, Policy, Standing, uptime
+from digest.pipeline.books import Books, Drawn, Policy, Standing, uptime
 from digest.pipeline.clerk import Clerk
-from digest.pipeline.deciding import accepted, decide, spoiled, unsent
+from digest.pipeline.composing import Composer, Desk
+from digest.pipeline.deciding import accepted, decide, unsent
 from digest.pipeline.lease import Lease
 from digest.pipeline.ways import Job, Queue, Way, problem_of
-from digest.storage.contents import parts
-from digest.storage.database import reading
 from digest.storage.ledger import Beginning
 
-T = TypeVar("T")
-K = TypeVar("K")
 log = logging.getLogger(__name__)
 
 # Rows are claimed when fewer are at hand for each connection, twice as many more at a time.
@@ -51,25 +46,6 @@ _DRY = 0.1  # seconds until the next look, where there was nothing to claim
 _LOOK = 0.1  # seconds between two looks at what a signal said
 _STALE = 2.0  # seconds after the last check in which a content may still leave
 _STRAGGLES = 4  # times as long as usual an answer takes that others need not wait for
-
-
-class Composer(Protocol):
-    """Makes messages of frozen contents, of parts that it keeps."""
-
-    def unknown(self, hashes: Collection[str]) -> set[str]:
-        """Which parts of the next batch it does not have."""
-
-    def learn(self, parts: Sequence[Part]) -> None:
-        """Keep these parts."""
-
-    def assemble(
-        self,
-        personal: Mapping[str, str],
-        skeleton: str,
-        cards: Sequence[str],
-        lines: Sequence[str],
-    ) -> Message:
-        """The message; NotFound for a part that it does not have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +95,7 @@ class Pass:
         self._clerk = Clerk(
             self._books, is_hard=lambda: self._hard, stored=self._noted, failed=self._fail
         )
+        self._desk = Desk(self._engine, self._composer, self._clerk, clock=self._clock)
         self._queues = [self._queue(way) for way in self._ways]
         standing = await self._clerk.call(self._books.enter)
         self._lease = Lease(
@@ -335,35 +312,11 @@ class Pass:
             )
         if not claimed.orders:
             return 0
-        found = await self._load(claimed.orders)
+        found = await self._desk.load(claimed.orders)
         queue.add(found)
         if self._ending:
             self._put_back(queue)
         return len(found)
-
-    async def _load(self, orders: Sequence[Order]) -> list[Job]:
-        """The orders, when the parts of their mails are known; reading waits for no commit."""
-        named = [one.content.parts for one in orders]
-        missing = self._composer.unknown(set(chain.from_iterable(named)))
-        for part in await self._read(parts, missing) if missing else ():
-            try:
-                self._composer.learn([part])
-                missing.discard(part.hash)
-            except Exception:
-                log.exception(
-                    "Part %s of mails cannot be used.", part.hash, extra={"action": "compose"}
-                )
-        return [
-            Job(order, broken=bool(missing) and not missing.isdisjoint(parts))
-            for order, parts in zip(orders, named, strict=True)
-        ]
-
-    async def _read(self, read: Callable[[Database, Collection[K]], T], keys: Collection[K]) -> T:
-        def work() -> T:
-            with reading(self._engine) as connection:
-                return read(connection, keys)
-
-        return await asyncio.to_thread(work)
 
     def _lines(self, queue: Queue) -> int:
         """How many connections it may have; none where there are more workers than connections."""
@@ -463,30 +416,11 @@ class Pass:
         ):
             if queue.free <= queue.low:
                 self._hungry.set()
-            if self._compose(job):
+            if self._desk.compose(job):
                 return job
             queue.allowances.give_back(job.permit)
             queue.land(job)
         return None
-
-    def _compose(self, job: Job) -> bool:
-        content, delivery_id = job.order.content, job.delivery_id
-        job.message = None
-        try:
-            if job.broken:
-                raise TemplateError("A part of this mail is missing.")
-            job.message = self._composer.assemble(*content)
-        except NotFound:  # a part that made room for others meanwhile: the next claim brings it
-            self._clerk.give_back(delivery_id)
-        except Exception:
-            # A digest that cannot be put together must stop neither the others nor the next pass.
-            log.exception(
-                "Delivery %d cannot be composed.",
-                delivery_id,
-                extra={"action": "compose", "delivery": delivery_id},
-            )
-            self._clerk.report(spoiled(job.order, now=self._clock()))
-        return job.message is not None
 
     async def _open(self, queue: Queue, line: Connection, job: Job) -> bool:
         """Whether the connection is there; if not, another has to take the row."""

@@ -7,7 +7,7 @@ once: one transaction carries the results of many connections and the next attem
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from typing import NamedTuple
@@ -41,11 +41,8 @@ from digest.schema import Instant
 from digest.storage.database import (
     given,
     insert_into,
-    instant,
-    listed,
     packed,
     unindexed,
-    unpacked,
 )
 
 OPEN = (State.PLANNED, State.DEFERRED)
@@ -53,19 +50,6 @@ RESEND = "resend"  # the reason of what was unknown and is to be sent again
 POISON = "poison"  # of what is set aside, for it stops whoever sends it
 # In the words of the partial indexes, which parameters would not be recognised by.
 IS_OPEN = text("delivery.state IN ('planned', 'deferred')")
-IS_ACCOUNT_MAIL = text("delivery.priority = 0")
-
-
-class Claim(NamedTuple):
-    """A row that this worker may try to send."""
-
-    delivery_id: int
-    claim: int
-    provider: str
-    priority: int  # 0 account mail, 1 digest
-    attempts: int  # spent so far
-    losses: int  # the server's trouble struck while it was in flight
-    give_up_at: datetime
 
 
 class Beginning(NamedTuple):
@@ -96,147 +80,13 @@ class Result(NamedTuple):
     next_attempt_at: datetime | None = None
 
 
-def claim(
-    connection: Connection, worker_id: int, quotas: Mapping[str, int], *, now: datetime
-) -> list[Claim]:
-    """Claim what is due: of each receiving provider at most its quota, the longest due first."""
-    alike: dict[int, list[str]] = {}
-    for provider, quota in quotas.items():
-        alike.setdefault(quota, []).append(provider)
-    ids: list[int] = []
-    for quota, providers in alike.items():
-        rows = packed([one] for one in providers)
-        chosen = _chosen(connection.dialect.name)
-        ids += unpacked(connection.execute(chosen, {"rows": rows, "quota": quota, "now": now}))
-    return _take(connection, worker_id, ids)
-
-
-@cache
-def _chosen(dialect: str) -> Executable:
-    """The first rows of each of the providers that are given."""
-    table = schema.delivery
-    rows = given(dialect, bindparam("rows"), provider=String())
-    chosen = (
-        select(table.c.id)
-        .where(table.c.provider == rows.c.provider, _due())
-        .order_by(table.c.priority, table.c.next_attempt_at)
-        .limit(bindparam("quota"))
-    )
-    if dialect == "postgresql":
-        found = chosen.with_for_update(skip_locked=True).lateral()
-        return select(listed(dialect, found.c.id)).select_from(rows.join(found, true()))
-    # SQLite knows no LATERAL, but looks into the index for each of the given rows as well.
-    row = table.alias("chosen")
-    return select(listed(dialect, row.c.id)).select_from(
-        rows.join(row, row.c.id.in_(chosen.correlate(rows)))
-    )
-
-
-def claim_again(
-    connection: Connection, worker_id: int, provider: str, *, reason: str, now: datetime
-) -> list[Claim]:
-    """Claim one row of a provider that waits for this reason; the longest due."""
-    table = schema.delivery
-    ids = connection.execute(
-        select(table.c.id)
-        .where(table.c.provider == provider, table.c.reason == reason, _due())
-        .order_by(table.c.next_attempt_at)
-        .limit(1)
-        .with_for_update(skip_locked=True),
-        {"now": now},
-    )
-    return _take(connection, worker_id, list(ids.scalars()))
-
-
-def claim_account_mail(
-    connection: Connection, worker_id: int, *, now: datetime, limit: int, stopped: Collection[str]
-) -> list[Claim]:
-    """Claim account mail that is due, but for the providers that are stopped."""
-    table = schema.delivery
-    ids = connection.execute(
-        select(table.c.id)
-        .where(IS_ACCOUNT_MAIL, _due(), table.c.provider.not_in(stopped))
-        .order_by(table.c.next_attempt_at)
-        .limit(limit)
-        .with_for_update(skip_locked=True),
-        {"now": now},
-    )
-    return _take(connection, worker_id, list(ids.scalars()))
-
-
-def _is_claimed() -> tuple[ColumnElement[bool], ...]:
+def is_claimed() -> tuple[ColumnElement[bool], ...]:
     """Of rows that are given: the worker holds it, and has not begun."""
     table = schema.delivery
     return (
         unindexed(table.c.state) == State.CLAIMED,
         unindexed(table.c.worker_id) == bindparam("worker"),
     )
-
-
-def _due() -> ColumnElement[bool]:
-    table = schema.delivery
-    return and_(
-        IS_OPEN, table.c.next_attempt_at <= bindparam("now"), table.c.give_up_at > bindparam("now")
-    )
-
-
-def _take(connection: Connection, worker_id: int, ids: Sequence[int]) -> list[Claim]:
-    if not ids:
-        return []
-    dialect, rows = connection.dialect.name, packed([one] for one in ids)
-    connection.execute(_taken(dialect), {"rows": rows, "worker": worker_id})
-    held = connection.execute(_claims(dialect), {"rows": rows, "worker": worker_id})
-    return [Claim._make((*plain, instant(give_up_at))) for *plain, give_up_at in unpacked(held)]
-
-
-@cache
-def _taken(dialect: str) -> Executable:
-    table = schema.delivery
-    rows = given(dialect, bindparam("rows"), id=BigInteger())
-    return (
-        update(table)
-        .where(table.c.id == rows.c.id, unindexed(table.c.state).in_(OPEN))
-        .values(state=State.CLAIMED, claim=table.c.claim + 1, worker_id=bindparam("worker"))
-    )
-
-
-@cache
-def _claims(dialect: str) -> Executable:
-    table = schema.delivery
-    rows = given(dialect, bindparam("rows"), id=BigInteger())
-    fields = ("id", "claim", "provider", "priority", "attempts", "losses", "give_up_at")
-    return (
-        select(listed(dialect, *(table.c[name] for name in fields)))
-        .select_from(rows.join(table, table.c.id == rows.c.id))
-        .where(*_is_claimed())
-    )
-
-
-def is_due(connection: Connection, *, now: datetime) -> bool:
-    """Whether there is anything to claim, or to end because its time is over."""
-    table = schema.delivery
-    late = or_(table.c.next_attempt_at <= now, table.c.give_up_at <= now)
-    return bool(connection.execute(select(exists().where(IS_OPEN, late))).scalar_one())
-
-
-def due_providers(connection: Connection, *, now: datetime) -> list[str]:
-    """The receiving providers that have rows to claim: a skip through the index."""
-    table = schema.delivery
-    first = select(func.min(table.c.provider).label("provider")).where(IS_OPEN)
-    found = first.cte("found", recursive=True)
-    later = (
-        select(func.min(table.c.provider))
-        .where(IS_OPEN, table.c.provider > found.c.provider)
-        .scalar_subquery()
-    )
-    found = found.union_all(select(later).where(found.c.provider.is_not(None)))
-    is_due = exists().where(
-        IS_OPEN,
-        table.c.provider == found.c.provider,
-        table.c.priority.in_((0, 1)),
-        table.c.next_attempt_at <= now,
-    )
-    return list(connection.execute(select(found.c.provider).where(is_due)).scalars())
 
 
 def expire(connection: Connection, *, now: datetime) -> int:
@@ -327,7 +177,7 @@ def _begun(dialect: str) -> Update:
         .where(
             table.c.id == rows.c.id,
             table.c.claim == rows.c.claim,
-            *_is_claimed(),
+            *is_claimed(),
             # Account mail answers what the person asked for; unsubscribing does not bar it.
             or_(table.c.digest_id.is_(None), welcome),
         )
