@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -87,8 +87,10 @@ def tree(root: int) -> list[int]:
     """A process and all below it that still run."""
     found = [root]
     for pid in found:
-        for children in PROC.glob(f"{pid}/task/*/children"):
-            found += map(int, _read(children).split())
+        tasks = PROC / str(pid) / "task"
+        with suppress(FileNotFoundError, ProcessLookupError):  # one that has ended meanwhile
+            for task in tasks.iterdir():
+                found += map(int, _read(task / "children").split())
     return found
 
 
