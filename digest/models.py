@@ -252,8 +252,7 @@ class Item(NamedTuple):
     card: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
+class Choice(NamedTuple):
     """What was decided for one subscriber and slot; without items, `reason` says why."""
 
     items: tuple[Item, ...] = ()

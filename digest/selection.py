@@ -35,8 +35,7 @@ class Rules:
     rise: int  # votes gained since yesterday that bring a paper back
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Window:
+class Window(NamedTuple):
     """Which papers are new to somebody: known since `start`; risers since `risers`."""
 
     start: datetime

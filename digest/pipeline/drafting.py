@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Engine
 
@@ -60,8 +60,7 @@ class Draft:
         return tuple(one.part for one in self.shown)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class Order(NamedTuple):
     """A slot to make a digest for, or the reason why there is to be none."""
 
     subscriber: Subscriber
@@ -206,7 +205,7 @@ def _draft(plan: Plan, pool: Pool, order: Order, choice: Choice) -> Draft:
     skeleton = pool.skeleton(locale=subscriber.locale)
     fitting = fit(skeleton, [(one.part, one.item.card) for one in shown])
     if fitting < len(shown):
-        shown, choice = shown[:fitting], replace(choice, items=choice.items[:fitting])
+        shown, choice = shown[:fitting], choice._replace(items=choice.items[:fitting])
     personal = plan.renderer.personal(
         [one.entry for one in shown],
         subscriber=subscriber,

@@ -189,7 +189,7 @@ def _frozen(plan: Plan, draft: Draft) -> Frozen:
         reason=draft.choice.reason,
         skeleton=draft.skeleton.hash if draft.skeleton else None,
         parts=digests.names_of((one.part.hash, one.item.card) for one in draft.shown),
-        personal=draft.personal or {},
+        personal=draft.personal,
     )
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from sqlalchemy import (
@@ -35,8 +35,7 @@ _NOW = bindparam("now", type_=schema.Instant())
 _RENEWED = timedelta(days=1)  # a part that is named every day is written once a day
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Frozen:
+class Frozen(NamedTuple):
     """A digest as it is stored: to be sent, or with the reason why there is nothing to send."""
 
     subscriber: Subscriber
@@ -49,7 +48,7 @@ class Frozen:
     reason: str = ""
     skeleton: str | None = None
     parts: str = ""  # what `names_of` makes
-    personal: Mapping[str, Any] = field(default_factory=dict)
+    personal: Mapping[str, Any] | None = None  # of a mail
 
 
 def add_parts(connection: Connection, parts: Iterable[Part], *, now: datetime) -> None:
@@ -100,12 +99,12 @@ def freeze(
             one.slot.schedule.hour,
             one.slot.schedule.frequency,
             one.window_start,
-            json.dumps(one.paper_ids),
+            orjson.dumps(one.paper_ids).decode(),
             f"[{','.join(one.items)}]",
             one.reason,
             one.skeleton,
             one.parts,
-            orjson.dumps(one.personal).decode(),
+            orjson.dumps(one.personal or {}).decode(),
         )
         for one in digests
     )
