@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import random
 import shutil
@@ -24,7 +25,9 @@ from digest import schema
 from digest.delivery import Server
 from digest.errors import Busy, DeliveryError
 from digest.models import Frequency, Message, State, Status, Wishes
-from digest.pipeline.books import Order
+from digest.pipeline import lease, sending
+from digest.pipeline.bookkeeping import LocalBooks
+from digest.pipeline.books import Exchanged, Order
 from digest.pipeline.deciding import decide
 from digest.pipeline.sending import Delivered
 from digest.pipeline.testing import send_test
@@ -346,6 +349,35 @@ def test_nothing_due_writes_nothing(office: PostOffice, sink: Sink) -> None:
 
 
 # ------------------------------------------------------------------ who goes first, and who not
+
+
+class Late(LocalBooks):
+    """Results are stored after the next look for rows."""
+
+    def exchange(self, *args: Any) -> Exchanged:
+        time.sleep(0.3)
+        return super().exchange(*args)
+
+
+def test_a_pass_ends_with_its_last_answer(
+    office: PostOffice, sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sending, "_IDLE", 3600.0)  # nothing waits for the next look ...
+    monkeypatch.setattr(lease, "BEAT", 3600.0)  # ... or heartbeat
+    office.plan()
+    postman = office.postman_of([office.relay(sink.port, connections=8)], keeping=Late)
+    assert postman.deliver() == Delivered(states={State.SENT: 8})
+
+
+def test_nothing_is_left_of_a_pass(office: PostOffice, sink: Sink) -> None:
+    """It holds itself in cycles, and the collector was told to look seldom."""
+    office.plan()
+    gc.disable()
+    try:
+        office.postman(sink.port, connections=4).deliver()
+        assert not [one for one in gc.get_objects() if isinstance(one, sending.Pass)]
+    finally:
+        gc.enable()
 
 
 def test_account_mail_overtakes_a_long_run(office: PostOffice) -> None:

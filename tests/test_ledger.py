@@ -20,6 +20,7 @@ from digest.models import State, Status
 from digest.storage import claims, digests, ledger, outcomes, routes, workers
 from digest.storage.claims import Claim
 from digest.storage.database import clock, reading, writing
+from digest.storage.history import last_planned
 from digest.storage.ledger import Beginning, Result
 from tests.post_office import DAY, HELD, NOW, WAITING, PostOffice, assert_sound, rows
 
@@ -546,6 +547,27 @@ def test_given_rows_are_found_by_their_keys(office: PostOffice) -> None:
     for plan in plans:
         assert "pk_delivery" in plan
         assert "ix_delivery" not in plan
+
+
+def test_a_last_digest_is_found_by_its_person(office: PostOffice) -> None:
+    """Joined, all deliveries were read for each of the people while there were few."""
+    if office.engine.name != "postgresql":
+        pytest.skip("SQLite looks up each of the people")
+    office.plan()
+    plans = []
+
+    def explain(_connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        cursor.execute(f"EXPLAIN {statement}", parameters)
+        plans.append("\n".join(line for (line,) in cursor.fetchall()))
+
+    event.listen(office.engine, "before_cursor_execute", explain)
+    with reading(office.engine) as connection:
+        last = last_planned(connection, office.people)
+    event.remove(office.engine, "before_cursor_execute", explain)
+    assert set(last.values()) == {NOW}
+    [plan] = plans
+    assert "Nested Loop" not in plan
+    assert "Join" not in plan
 
 
 def test_a_slot_is_frozen_once(office: PostOffice) -> None:
