@@ -1,5 +1,7 @@
 """A worker's side of the ledger: each method is one transaction, and says what it leaves true.
 
+Claiming reads what is frozen afterwards, in another one.
+
 A worker claims from one thread, keeps its lease from another, and does all else from a third.
 """
 
@@ -35,10 +37,11 @@ from digest.pipeline.books import (
     uptime,
 )
 from digest.pipeline.refusals import absorbed, is_refusal, learn
-from digest.pipeline.routing import Routing
+from digest.pipeline.routing import Routing, Ways
 from digest.storage import bounces, breaker, claims, contents, house, ledger, routes, runs, workers
 from digest.storage.breaker import BREAKER
 from digest.storage.claims import Claim
+from digest.storage.contents import NOTHING
 from digest.storage.database import clock, exclusive, give_up_waiting, reading, writing
 from digest.storage.ledger import Beginning, Result
 from digest.storage.routes import Breaker, Route
@@ -78,6 +81,8 @@ class LocalBooks:
         self._routing = Routing(relays)
         self._line: Connection | None = None  # for statements that are a transaction each
         self._worker_id = 0
+        # What was claimed, while its contents are not read yet.
+        self._unread: tuple[Claimed, list[Claim], dict[str, Ways]] | None = None
         self._probing: dict[int, int] = {}  # deliveries that try a stopped route, and which
         self._turns: deque[str] = deque()  # receiving providers that may have due rows
         self._turns_until = 0.0
@@ -109,6 +114,7 @@ class LocalBooks:
 
     def _enter(self) -> Standing:
         self._entered_at = self._clock()
+        self._unread = None
         self._tended = self._turns_until = -math.inf
         self._tend()
         with self._writing() as connection:
@@ -237,22 +243,28 @@ class LocalBooks:
     # -------------------------------------------------------------- claiming
 
     def claim(self, relay: str, room: int, held: Mapping[str, int], standing: Standing) -> Claimed:
-        taken: list[Claim] = []
-        with self._writing() as connection:
-            if not workers.hold(connection, self._worker_id):
-                raise LeaseLost(_TAKEN_FOR_DEAD)
-            claimed, alone = self._claim(
-                connection, relay, taken, room=room, held=held, standing=standing
-            )
-            ways = self._routing.ways_of(
-                connection, relay, {one.provider for one in taken}, alone=alone
-            )
-        if not taken:
-            return claimed
-        # It takes longer than claiming, and others may write meanwhile.
+        if self._unread is None:
+            taken: list[Claim] = []
+            with self._writing() as connection:
+                if not workers.hold(connection, self._worker_id):
+                    raise LeaseLost(_TAKEN_FOR_DEAD)
+                claimed, alone = self._claim(
+                    connection, relay, taken, room=room, held=held, standing=standing
+                )
+                providers = {one.provider for one in taken}
+                ways = self._routing.ways_of(connection, relay, providers, alone=alone)
+            if not taken:
+                return claimed
+            # Whoever asks again, because what follows failed, is given the same.
+            self._unread = claimed, taken, ways
+        claimed, taken, ways = self._unread
+        # It takes longer than claiming, and other threads may write meanwhile.
         with reading(self._engine) as connection:
             found = contents.frozen(connection, [one.delivery_id for one in taken])
-        orders = [Order(one, found[one.delivery_id], *ways[one.provider]) for one in taken]
+        self._unread = None
+        orders = [
+            Order(one, found.get(one.delivery_id, NOTHING), *ways[one.provider]) for one in taken
+        ]
         return replace(claimed, orders=orders)
 
     def _claim(

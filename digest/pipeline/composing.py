@@ -75,6 +75,14 @@ class Desk:
         """Give the job its message; False where there is none, and the clerk was told."""
         content, delivery_id = job.order.content, job.delivery_id
         job.message = None
+        if not content.personal:  # erased since it was claimed: the ledger knows, and keeps to it
+            log.warning(
+                "Delivery %d has no content any more.",
+                delivery_id,
+                extra={"action": "compose", "delivery": delivery_id},
+            )
+            self._clerk.report(spoiled(job.order, now=self._clock()))
+            return False
         try:
             if job.broken:
                 raise TemplateError("A part of this mail is missing.")

@@ -14,6 +14,9 @@ from digest.storage.routes import Breaker, Route
 
 _ALL = 1_000_000  # no limit
 
+# What an order has beside its claim and content: route, draws, whether throttled, whether alone.
+Ways = tuple[int, tuple[int, ...], bool, bool]
+
 
 class Routing:
     """The routes' ids, and what is stopped or limited since the last look at a relay.
@@ -28,7 +31,9 @@ class Routing:
         self._special: dict[str, dict[str, Route]] = {}  # by relay and provider
 
     def enter(self, connection: Connection) -> None:
-        """Learn the relays' own routes."""
+        """Learn the relays' own routes, and forget all others."""
+        self._ids.clear()
+        self._ways.clear()
         for relay in self._relays:
             self._learn(connection, relay, [""])
 
@@ -55,7 +60,8 @@ class Routing:
         found = set[int]()
         for relay in relays:
             special = self.look(connection, relay)
-            for provider, route_id in self._ids[relay].items():
+            # Another thread may learn of more meanwhile.
+            for provider, route_id in list(self._ids[relay].items()):
                 ways = (special.get(""), special.get(provider))
                 if any(way is not None and way.state is not Breaker.CLOSED for way in ways):
                     found.add(route_id)
@@ -94,15 +100,13 @@ class Routing:
         providers: Collection[str],
         *,
         alone: Collection[str],
-    ) -> dict[str, tuple[int, tuple[int, ...], bool, bool]]:
+    ) -> dict[str, Ways]:
         """What an order has beside its claim and content, the same for all of a provider."""
         if unknown := set(providers) - self._ids[relay].keys():
             self._learn(connection, relay, unknown)
         return {name: self._way(relay, name, alone=name in alone) for name in providers}
 
-    def _way(
-        self, relay: str, provider: str, *, alone: bool
-    ) -> tuple[int, tuple[int, ...], bool, bool]:
+    def _way(self, relay: str, provider: str, *, alone: bool) -> Ways:
         paced = {name: self._pace(relay, name) is not None for name in ("", provider)}
         limited = [
             name

@@ -284,7 +284,8 @@ class Pass:
     def _is_supplied(self, queue: Queue) -> bool:
         """Whether rows enough are at hand, or it was just seen that there are no more."""
         queue.low = _AHEAD * self._lines(queue)
-        return queue.free > queue.low or (bool(queue.held) and uptime() < queue.dry_until)
+        at_work = any(queue.held for queue in self._queues)
+        return queue.free > queue.low or (at_work and uptime() < queue.dry_until)
 
     async def _claim(self, queue: Queue) -> int:
         """Claim for a way what its connections can soon carry; how many rows."""

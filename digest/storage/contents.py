@@ -37,6 +37,9 @@ class Content(NamedTuple):
         return [self.skeleton, *self.cards, *self.lines]
 
 
+NOTHING = Content({}, "", (), ())  # what is left when it was forgotten
+
+
 def frozen(connection: Connection, delivery_ids: Collection[int]) -> dict[int, Content]:
     """What is frozen of these deliveries."""
     if not delivery_ids:

@@ -1,4 +1,4 @@
-"""The ledger: every delivery's state, and the only statements that move it.
+"""The ledger: every delivery's state, and what moves it once it was claimed.
 
 planned -> claimed -> sending -> sent | deferred | failed | unknown | skipped. Each move names the
 worker and the claim, so that one who lost a row changes nothing. All statements take many rows at
