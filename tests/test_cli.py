@@ -496,10 +496,11 @@ def test_what_the_mail_server_said_is_shown(shell: Shell, sink: Sink) -> None:
 
 
 def test_a_test_mail_in_local_mode(shell: Shell) -> None:
+    assert [one["code"] for one in shell("send-test bob@example.org --json").json] == [250]
     said = shell("send-test ada@example.org")
     assert said.code == 0
     assert "It is in the local inbox: http://127.0.0.1:8000/inbox/" in said.out
-    assert len(list((shell.folder / "var" / "inbox" / "new").iterdir())) == 1
+    assert len(list((shell.folder / "var" / "inbox" / "new").iterdir())) == 2
 
 
 def test_config_hides_secrets_and_names_origins(shell: Shell) -> None:
