@@ -24,7 +24,8 @@ from sqlalchemy import make_url, text
 from digest.models import Frequency, Wishes
 from digest.services import build
 from digest.settings import load
-from digest.settings.model import PREFIX, Settings
+from digest.settings.checks import PREFIX
+from digest.settings.model import Settings
 from digest.storage import subscribers
 from digest.storage.database import open_database, writing
 from tests.running import (

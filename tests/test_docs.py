@@ -10,7 +10,8 @@ import pytest
 import typer.main
 
 from digest.cli import app
-from digest.settings.model import PREFIX, Settings
+from digest.settings.checks import PREFIX
+from digest.settings.model import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])

@@ -17,7 +17,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from digest.settings import load
-from digest.settings.model import PREFIX, Settings
+from digest.settings.checks import PREFIX
+from digest.settings.model import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")

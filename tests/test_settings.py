@@ -15,7 +15,8 @@ from sqlalchemy import make_url
 from digest.errors import DigestError, SettingsError, UnknownSetting
 from digest.models import Frequency
 from digest.settings import Settings, create_key, describe, load, reference, secret_keys
-from digest.settings.model import GROUPS, PREFIX
+from digest.settings.checks import PREFIX
+from digest.settings.model import GROUPS
 
 ROOT = Path(__file__).resolve().parents[1]
 KEY = secrets.token_urlsafe(32)

@@ -10,7 +10,7 @@ import pytest
 
 from digest.errors import SettingsError
 from digest.settings import LimitsSetting, RelaySetting, Settings, describe, load
-from digest.settings.model import PREFIX
+from digest.settings.checks import PREFIX
 
 SENDER = {"SENDER_ADDRESS": "digest@example.org", "BASE_URL": "https://digest.example.org"}
 HOST = "mail.example.org"

@@ -11,6 +11,7 @@ import zoneinfo
 from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 
+PREFIX = "DIGEST_"
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 SOURCES = ("huggingface", "arxiv", "feeds")
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")

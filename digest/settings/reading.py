@@ -17,8 +17,8 @@ from dotenv.parser import parse_stream
 from pydantic import SecretStr, ValidationError
 
 from digest.errors import SettingsError, UnknownSetting
-from digest.settings.checks import WEEKDAYS
-from digest.settings.model import DERIVED, GROUPS, PREFIX, Settings
+from digest.settings.checks import PREFIX, WEEKDAYS
+from digest.settings.model import DERIVED, GROUPS, Settings
 
 MASK = "******"
 ENVIRONMENT = "environment"

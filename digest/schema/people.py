@@ -1,0 +1,85 @@
+"""Topics, subscribers, what they chose, and who is left alone."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+)
+
+from digest.models import Status
+from digest.schema.base import Id, Instant, metadata, one_of
+
+topic = Table(
+    "topic",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("slug", String(60), nullable=False, unique=True),
+    Column("name", Text, nullable=False),
+    Column("query", Text, nullable=False),
+    Column("created_at", Instant, nullable=False),
+)
+
+subscriber = Table(
+    "subscriber",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("address", Text, nullable=False),  # as typed; mail goes here
+    Column("address_key", Text, nullable=False, unique=True),
+    Column("address_hash", String(64), nullable=False, index=True),  # keyed; suppression's key
+    Column("name", Text, nullable=False),
+    Column("zone", String(64), nullable=False),
+    Column("hour", SmallInteger, nullable=False),
+    Column("frequency", String(10), nullable=False),
+    Column("weekday", SmallInteger),
+    Column("max_papers", SmallInteger, nullable=False),
+    Column("locale", String(20), nullable=False),
+    Column("status", String(12), nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("confirmed_at", Instant),
+    Column("paused_until", Instant),
+    # A hint that lets planning find who is due; the schedule's history is the truth.
+    Column("next_due_at", Instant, index=True),
+    one_of("status", Status),
+    CheckConstraint("hour BETWEEN 0 AND 23", name="hour"),
+    sqlite_autoincrement=True,
+)
+
+# When a digest was due, at each time: what "due" is counted from, independently of the ledger.
+schedule = Table(
+    "schedule",
+    metadata,
+    Column("subscriber_id", Id, ForeignKey("subscriber.id"), primary_key=True),
+    Column("since", Instant, primary_key=True),
+    Column("until", Instant),  # the next row's since; null for the one in force
+    Column("zone", String(64), nullable=False),
+    Column("hour", SmallInteger, nullable=False),
+    Column("frequency", String(10), nullable=False),
+    Column("weekday", SmallInteger),
+    Column("active", Boolean, nullable=False),
+    Index(None, "until"),
+)
+
+follow = Table(
+    "follow",
+    metadata,
+    Column("subscriber_id", Id, ForeignKey("subscriber.id"), primary_key=True),
+    Column("topic_id", Id, ForeignKey("topic.id"), primary_key=True, index=True),
+)
+
+# Outlives the subscriber: nothing but a keyed hash of the address.
+suppression = Table(
+    "suppression",
+    metadata,
+    Column("address_hash", String(64), primary_key=True),
+    Column("reason", String(20), nullable=False),  # unsubscribed | bounced | complained | erased
+    Column("detail", Text, nullable=False),
+    Column("since", Instant, nullable=False),
+)
