@@ -145,6 +145,11 @@ class Paper:
     fresh_at: datetime | None = None  # a candidate since; None: stored, never mailed
     withdrawn: bool = False
 
+    @property
+    def name(self) -> str:
+        """What its page is called: its arXiv id, else our own number."""
+        return self.arxiv_id or str(self.id)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Topic:

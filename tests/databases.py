@@ -67,10 +67,10 @@ def _create(url: str, name: str, *, template: str) -> None:
     engine.dispose()
 
 
-def new_database(server: str) -> str:
+def new_database(server: str, *, template: str = "migrated") -> str:
     """A database of its own on the PostgreSQL server, with the tables."""
     name = f"test_{next(_numbers)}"
-    _create(server, name, template="migrated")
+    _create(server, name, template=template)
     return _named(server, name)
 
 

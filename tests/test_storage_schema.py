@@ -11,7 +11,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.command import upgrade as alembic_upgrade
 from alembic.runtime.migration import MigrationContext
 from procrastinate.schema import SchemaManager
-from sqlalchemy import Engine, delete, insert, inspect, select, text
+from sqlalchemy import Engine, MetaData, delete, insert, inspect, select, text
 from sqlalchemy.exc import IntegrityError, StatementError
 
 from digest import schema
@@ -78,22 +78,44 @@ def test_a_newer_procrastinate_takes_its_steps(
     assert "procrastinate_old" not in made
 
 
-def test_tables_are_made_anew_with_all_that_is_in_them(sqlite_url: str) -> None:
+def test_tables_are_made_anew_with_all_that_is_in_them(sqlite_url: str, tmp_path: Path) -> None:
+    newest = open_database(f"sqlite:///{tmp_path}/newest.db")
+    migrating.upgrade(newest)
+    filled = Rows(newest)
+    filled.digest(NOW, State.PLANNED, skeleton=filled.part())
+    filled.account_mail(NOW)
+    filled.attempt(1, NOW)
+    filled.add(schema.alert, kind="late", subject="", text="", since=NOW)
     engine = open_database(sqlite_url)
     config = migrating._config()
     with writing(engine) as connection:
         config.attributes["connection"] = connection
         alembic_upgrade(config, "0002")
-    rows = Rows(engine)
-    rows.digest(NOW, State.PLANNED, skeleton=rows.part())
-    rows.account_mail(NOW)
-    rows.attempt(1, NOW)
-    rows.add(schema.alert, kind="late", subject="", text="", since=NOW)
-    before = {table.name: rows.all(table) for table in schema.metadata.sorted_tables}
+    old = {
+        table.name: ", ".join(column["name"] for column in inspect(engine).get_columns(table.name))
+        for table in schema.metadata.sorted_tables
+        if table.name in inspect(engine).get_table_names()
+    }
+
+    def stored(found: Engine, name: str) -> list[tuple[object, ...]]:
+        with reading(found) as connection:
+            return [
+                tuple(row) for row in connection.exec_driver_sql(f"SELECT {old[name]} FROM {name}")
+            ]
+
+    with writing(engine) as connection:
+        for name, columns in old.items():
+            for row in stored(newest, name):
+                marks = ", ".join("?" * len(row))
+                copied = f"INSERT OR IGNORE INTO {name} ({columns}) VALUES ({marks})"
+                connection.exec_driver_sql(copied, row)
+    newest.dispose()
+    before = {name: stored(engine, name) for name in old}
     migrating.upgrade(engine)
-    assert {table.name: rows.all(table) for table in schema.metadata.sorted_tables} == before
+    assert {name: stored(engine, name) for name in old} == before
+    rows = Rows(engine)
     for name in schema.COUNTED:
-        [last] = [row["id"] for row in before[name]][-1:]
+        last = rows.all(schema.metadata.tables[name])[-1]["id"]
         with writing(engine) as connection:
             counted = {"name": name}
             query = text("SELECT seq FROM sqlite_sequence WHERE name = :name")
@@ -105,6 +127,46 @@ def test_tables_are_made_anew_with_all_that_is_in_them(sqlite_url: str) -> None:
     with pytest.raises(IntegrityError, match="ck_delivery_state"):
         rows.delivery(NOW, "lost", digest_id=1)  # type: ignore[arg-type] # no state
     engine.dispose()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def bare(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    """A database without a table."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path}/bare.db"
+    else:
+        url = new_database(request.getfixturevalue("postgres_url"), template="template1")
+    engine = open_database(url)
+    yield engine
+    engine.dispose()
+
+
+def test_papers_that_are_there_get_their_votes(bare: Engine) -> None:
+    config = migrating._config()
+    with writing(bare) as connection:
+        config.attributes["connection"] = connection
+        alembic_upgrade(config, "0003")
+        old = MetaData()
+        old.reflect(connection, only=["paper"])
+        texts = ("title", "abstract", "summary", "url", "organisation", "venue", "comment")
+        lists = ("authors", "keywords", "categories", "sources")
+        for signals in ({}, {"upvotes": 12, "stars": 3}, {"comments": 1}, {"upvotes": 0}):
+            connection.execute(
+                insert(old.tables["paper"]).values(
+                    **dict.fromkeys(texts, ""),
+                    **{name: [] for name in lists},
+                    links={},
+                    signals=signals,
+                    listed_at=NOW,
+                    first_seen_at=NOW,
+                    withdrawn=False,
+                )
+            )
+    migrating.upgrade(bare)
+    with reading(bare) as connection:
+        table = schema.paper
+        votes = connection.execute(select(table.c.votes).order_by(table.c.id)).scalars().all()
+    assert votes == [0, 12, 0, 0]
 
 
 def test_an_upgrade_that_fails_leaves_foreign_keys_on(sqlite_url: str) -> None:

@@ -15,7 +15,7 @@ import pytest
 from lxml import html
 
 from digest.errors import Busy, SettingsError, TemplateError
-from digest.storage import days
+from digest.storage import listings
 from digest.tokens import Purpose
 from digest.web.middleware import redacted
 from digest.web.server import WebServer, listen
@@ -46,13 +46,13 @@ def titles(response: httpx.Response) -> list[str]:
 
 def test_the_front_page_has_the_newest_day_most_voted_first(web: Running) -> None:
     add_paper(web.engine, "Yesterday's", DAY - timedelta(days=1), signals={"upvotes": 900})
-    add_paper(web.engine, "B, two votes", DAY, signals={"upvotes": 2})
+    add_paper(web.engine, "Two votes", DAY, signals={"upvotes": 2})
     add_paper(web.engine, "No votes", DAY + timedelta(hours=17, minutes=59))
     add_paper(web.engine, "Ten votes", DAY, signals={"upvotes": 10, "comments": 3})
-    add_paper(web.engine, "A, two votes", DAY, signals={"upvotes": 2})
+    add_paper(web.engine, "Two, later", DAY + timedelta(hours=1), signals={"upvotes": 2})
     response = web.get("/")
     assert response.status_code == 200
-    assert titles(response) == ["Ten votes", "A, two votes", "B, two votes", "No votes"]
+    assert titles(response) == ["Ten votes", "Two, later", "Two votes", "No votes"]
     assert "Thursday, 28 May 2026 4 papers" in words(response)
     assert "10 votes" in words(response)
 
@@ -63,8 +63,8 @@ def test_merged_papers_are_not_listed(web: Running) -> None:
     add_paper(web.engine, "Merged later", DAY + timedelta(days=1), merged_into=kept)
     assert titles(web.get("/")) == ["Kept"]
     with web.engine.connect() as connection:
-        assert days.next_day(connection, DAY.date()) is None
-        assert days.recent_days(connection) == [(DAY.date(), 1)]
+        assert listings.next_day(connection, since=DAY.date() + timedelta(days=1)) is None
+        assert listings.recent_days(connection) == [(DAY.date(), 1)]
 
 
 def test_days_lead_to_their_neighbours_over_a_gap(web: Running) -> None:
@@ -138,7 +138,7 @@ def test_a_long_day_is_paged(web: Running) -> None:
 
 def test_what_a_source_says_is_inert(web: Running) -> None:
     evil = "<script>alert(1)</script>\"' onload=x \u202egnp.exe {{ 7*7 }}"
-    add_paper(
+    paper_id = add_paper(
         web.engine,
         evil,
         DAY,
@@ -152,7 +152,10 @@ def test_what_a_source_says_is_inert(web: Running) -> None:
     response = web.get("/")
     page = html.fromstring(response.text)
     assert not page.cssselect("script, article [onload], article [style]")
-    assert [link.get("href") for link in page.cssselect("article a")] == ["https://example.org/h"]
+    assert [link.get("href") for link in page.cssselect("article a")] == [
+        f"/p/{paper_id}",
+        "https://example.org/h",
+    ]
     assert "\u202e" not in response.text
     assert "{{ 7*7 }}" in response.text
 
@@ -166,9 +169,9 @@ def test_a_day_is_utc(web: Running) -> None:
     add_paper(web.engine, "Late", datetime(2026, 5, 27, 23, 59, 59, tzinfo=UTC))
     add_paper(web.engine, "Early", datetime(2026, 5, 28, tzinfo=UTC))
     with web.engine.connect() as connection:
-        assert days.count_on(connection, date(2026, 5, 27)) == 1
-        assert days.count_on(connection, date(2026, 5, 28)) == 1
-        assert days.latest_day(connection, before=date(2026, 5, 28)) == date(2026, 5, 27)
+        assert listings.count_listed(connection, date(2026, 5, 27), date(2026, 5, 28)) == 1
+        assert listings.count_listed(connection, date(2026, 5, 28), date(2026, 5, 29)) == 1
+        assert listings.latest_day(connection, before=date(2026, 5, 28)) == date(2026, 5, 27)
 
 
 # ------------------------------------------------------------------ labels
@@ -208,7 +211,7 @@ def test_every_answer_is_protected(web: Running, path: str) -> None:
     policy = response.headers["content-security-policy"]
     for rule in ("default-src 'none'", "frame-ancestors 'none'", "base-uri 'none'"):
         assert rule in policy
-    assert "script-src" not in policy
+    assert "script-src 'self';" in policy
     assert "unsafe" not in policy
     assert response.headers["x-content-type-options"] == "nosniff"
     assert response.headers["referrer-policy"] == "same-origin"

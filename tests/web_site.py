@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 from lxml import etree, html
@@ -104,7 +105,7 @@ def add_paper(engine: Engine, title: str, listed_at: datetime, **values: object)
     lists: dict[str, list[str]] = {
         name: [] for name in ("authors", "keywords", "categories", "sources")
     }
-    row = {
+    row: dict[str, Any] = {
         **texts,
         **lists,
         "title": title,
@@ -116,6 +117,7 @@ def add_paper(engine: Engine, title: str, listed_at: datetime, **values: object)
         "withdrawn": False,
         **values,
     }
+    row["votes"] = row["signals"].get("upvotes", 0)
     with writing(engine) as connection:
         query = insert(schema.paper).values(row).returning(schema.paper.c.id)
         return int(connection.execute(query).scalar_one())

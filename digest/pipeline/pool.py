@@ -30,7 +30,7 @@ from digest.rendering import Entry, Renderer
 from digest.selection import Offer, Rules, Shortlists, Window, news
 from digest.storage import digests, gaps, history, papers, sources, topics
 from digest.storage.database import reading
-from digest.storage.days import papers_on
+from digest.storage.listings import papers_listed
 from digest.storage.sources import Read
 from digest.topics.match import Match
 
@@ -177,7 +177,7 @@ class Pool:
             for day in {
                 paper.listed_at.date() for paper in self.papers.values() if paper.listed_at
             }:
-                best = papers_on(connection, day, limit=2)
+                best = papers_listed(connection, day, day + timedelta(days=1), limit=2)
                 votes = [paper.signals.get("upvotes", 0) for paper in best]
                 if votes and votes[0] > max([1, *votes[1:]]):
                     found.add(best[0].id)

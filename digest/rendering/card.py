@@ -160,6 +160,17 @@ def _gist(abstract: str) -> str:
     return abstract[start:end]
 
 
+def every_link(paper: Paper, *, language: Language) -> list[Link]:
+    """Where to read on, alphaXiv's page too; a card has no room for that."""
+    others = _links(paper, language=language)
+    if paper.arxiv_id:
+        url = f"https://www.alphaxiv.org/abs/{paper.arxiv_id}"
+        others.append(Link(label=language.gettext("alphaXiv"), url=url, note=""))
+    elif (url := web_url(paper.url)) and url not in {link["url"] for link in others}:
+        others.insert(0, Link(label=language.gettext("The paper's page"), url=url, note=""))
+    return others
+
+
 def _links(paper: Paper, *, language: Language) -> list[Link]:
     """Where to read on; the comments stand with their page, the stars with the code."""
     comments, stars = paper.signals.get("comments", 0), paper.signals.get("stars", 0)

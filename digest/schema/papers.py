@@ -15,7 +15,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from digest.schema.base import Id, Instant, Json, metadata
+from digest.schema.base import Id, Instant, Json, metadata, only_where
 
 source = Table(
     "source",
@@ -60,6 +60,7 @@ paper = Table(
     Column("sources", Json, nullable=False),
     Column("links", Json, nullable=False),
     Column("signals", Json, nullable=False),  # newest value of each, maximum over sources
+    Column("votes", Integer, nullable=False, server_default="0"),  # of these: what lists sort by
     Column("arxiv_id", String(40)),
     Column("doi", Text),
     Column("published_at", Instant),
@@ -68,7 +69,8 @@ paper = Table(
     Column("fresh_at", Instant),  # a candidate since; null: stored, never mailed
     Column("withdrawn", Boolean, nullable=False),
     Index(None, "fresh_at"),
-    Index(None, "listed_at"),
+    # All that the order of a day's, a week's or a month's list is made of, so that no row is read.
+    Index("ix_paper_listed", "listed_at", "votes", "id", **only_where("merged_into IS NULL")),
 )
 
 # An exact name of a work: arXiv id, DOI, or the title key of records without either.

@@ -174,7 +174,11 @@ def refresh(connection: Connection, paper_ids: Iterable[int]) -> None:
     """Make the papers' content anew out of all their records."""
     table = schema.paper
     rows = [
-        {"of": paper_id, **{name: _plain(getattr(paper, name)) for name in _PAPER}}
+        {
+            "of": paper_id,
+            "votes": max(0, paper.signals.get("upvotes", 0)),
+            **{name: _plain(getattr(paper, name)) for name in _PAPER},
+        }
         for paper_id, seen in of_papers(connection, list(paper_ids))
         for paper in (combine(seen),)
     ]

@@ -63,3 +63,15 @@ def remove(connection: Connection, slug: str) -> int:
     followers = connection.execute(delete(follow).where(follow.c.topic_id == topic.id)).rowcount
     connection.execute(delete(schema.topic).where(schema.topic.c.id == topic.id))
     return followers
+
+
+def followed_by(connection: Connection, subscriber_id: int) -> list[Topic]:
+    """The topics that a subscriber follows, in order of slug."""
+    topic, follow = schema.topic, schema.follow
+    rows = connection.execute(
+        select(*_COLUMNS)
+        .join(follow, follow.c.topic_id == topic.c.id)
+        .where(follow.c.subscriber_id == subscriber_id)
+        .order_by(topic.c.slug)
+    ).mappings()
+    return [Topic(**row) for row in rows]

@@ -17,8 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from digest.errors import TokenError, TokenExpired
-from digest.locales import language
-from digest.web import WebSite, links, mails, papers
+from digest.web import WebSite, links, mails, paper, papers, robots, topics
 from digest.web.middleware import Edge, headers_for
 from digest.web.probe import Probe
 from digest.web.probe import routes as probes
@@ -45,7 +44,6 @@ def create_app(
     None; `unsubscribe` takes a subscriber's id, known or not, any number of times; `probe`
     answers monitoring.
     """
-    words = language(site.locale)
     web = Web(
         engine=engine,
         site=site,
@@ -53,13 +51,21 @@ def create_app(
         clock=clock,
         inbox=inbox,
         unsubscribe=unsubscribe,
-        language=words,
-        environment=load_templates(templates / "web", language=words),
+        environments=load_templates(templates / "web"),
         assets=load_assets(templates / "web" / "static"),
     )
     routes = [
-        Route("/", partial(papers.today, web)),
-        Route("/papers/{date}", partial(papers.of_day, web)),
+        Route("/", partial(papers.newest, web, "day")),
+        Route("/week", partial(papers.newest, web, "week")),
+        Route("/month", partial(papers.newest, web, "month")),
+        Route("/papers/{period}", partial(papers.of_period, web)),
+        Route("/p/{name:path}", partial(paper.page, web)),
+        Route("/topics", partial(topics.listing, web)),
+        Route("/feed.atom", partial(papers.feed, web, "atom")),
+        Route("/feed.json", partial(papers.feed, web, "json")),
+        Route("/robots.txt", partial(robots.rules, web)),
+        Route("/sitemap.xml", partial(robots.index, web)),
+        Route("/sitemap-{month}.xml", partial(robots.sitemap, web)),
         Route("/u/{token}", partial(links.way_out, web), methods=["GET", "POST"]),
         Route("/settings/{token}", partial(links.settings, web)),
         Route("/inbox", partial(mails.listing, web)),

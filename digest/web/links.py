@@ -9,7 +9,8 @@ from starlette.responses import Response
 
 from digest.errors import NotFound, TokenError
 from digest.models import Status
-from digest.storage import days, subscribers
+from digest.storage import subscribers
+from digest.storage import topics as all_topics
 from digest.storage.database import reading
 from digest.suppression import masked
 from digest.tokens import Purpose, sign
@@ -48,7 +49,7 @@ def settings(web: Web, request: Request) -> Response:
             subscriber = subscribers.get(connection, subscriber_id)
         except NotFound as error:
             raise TokenError("This link's subscriber is not here.") from error
-        topics = days.topics_of(connection, subscriber_id)
+        topics = all_topics.followed_by(connection, subscriber_id)
     if subscriber.status is Status.ERASED:
         raise TokenError("This link's subscriber is erased.")
     return web.page(

@@ -1,74 +1,111 @@
-"""The papers of a day, most voted first, with the days around it."""
+"""The papers of a day, a week or a month, most voted first; and of the newest day as a feed."""
 
 from __future__ import annotations
 
 from datetime import date
 
+from sqlalchemy import Connection
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from digest.rendering.card import Entry, view
-from digest.rendering.prose import plain
-from digest.storage import days
+from digest.models import Paper
+from digest.rendering.card import Entry, View, view
+from digest.storage import listings
+from digest.storage import topics as all_topics
 from digest.storage.database import reading
+from digest.web import periods
+from digest.web.feeds import Feed, answer
+from digest.web.periods import Period
 from digest.web.view import Web
 
 PAGE = 50  # papers; keeps a page well below 100 KB
+BEST = 5  # papers of the week, beside the list
 
 
-def today(web: Web, request: Request) -> Response:
-    """The newest day that has papers."""
+def newest(web: Web, kind: str, request: Request) -> Response:
+    """The day, week or month in which the newest papers are."""
     with reading(web.engine) as connection:
-        day = days.latest_day(connection)
-    if day is None:
-        return web.page(request, "empty.html")
-    return _show(web, request, day, front=True)
+        day = listings.latest_day(connection)
+        if day is None:
+            return web.page(request, "empty.html")
+        return _show(web, request, connection, periods.containing(day, kind), front=True)
 
 
-def of_day(web: Web, request: Request) -> Response:
-    """The day that the path names as YYYY-MM-DD."""
-    written = request.path_params["date"]
-    try:
-        day = date.fromisoformat(written)
-    except ValueError:
-        raise HTTPException(404) from None
-    if day.isoformat() != written:  # a page has one address
+def of_period(web: Web, request: Request) -> Response:
+    """The day, week or month that the path names."""
+    period = periods.parse(request.path_params["period"])
+    if period is None:
         raise HTTPException(404)
-    return _show(web, request, day, front=False)
-
-
-def _show(web: Web, request: Request, day: date, *, front: bool) -> Response:
     with reading(web.engine) as connection:
-        count = days.count_on(connection, day)
-        pages = max(1, -(-count // PAGE))
-        page = _page(request.query_params.get("page", "1"), pages=pages)
-        start = (page - 1) * PAGE
-        return web.page(
-            request,
-            "papers.html",
-            status=200 if count else 404,
-            day=day,
-            front=front,
-            papers=[
-                (paper, view(Entry(paper=paper), language=web.language))
-                for paper in days.papers_on(connection, day, start=start, limit=PAGE)
-            ],
-            plain=plain,
-            start=start,
-            count=count,
-            page=page,
-            pages=pages,
-            previous=days.latest_day(connection, before=day),
-            next=days.next_day(connection, day),
-            days=days.recent_days(connection),
-        )
+        return _show(web, request, connection, period, front=False)
 
 
-def _page(written: str, *, pages: int) -> int:
+def feed(web: Web, kind: str, request: Request) -> Response:
+    """The papers of the newest day, as Atom or JSON."""
+    with reading(web.engine) as connection:
+        day = listings.latest_day(connection)
+        found: list[Paper] = []
+        if day is not None:
+            period = periods.containing(day, "day")
+            found = listings.papers_listed(connection, period.first, period.end, limit=PAGE)
+    return answer(web, request, kind, Feed(title=web.site.name, path="/", papers=found))
+
+
+def shown(web: Web, request: Request, found: list[Paper]) -> list[tuple[Paper, View]]:
+    """Papers with what their cards say."""
+    language = web.language(request)
+    return [(paper, view(Entry(paper=paper), language=language)) for paper in found]
+
+
+def page_number(request: Request, *, pages: int) -> int:
+    """Which page of a list the address asks for; 404 where there is none."""
+    written = request.query_params.get("page", "1")
     if not (written.isascii() and written.isdigit() and len(written) < 6):
         raise HTTPException(404)
     page = int(written)
     if not 1 <= page <= pages:
         raise HTTPException(404)
     return page
+
+
+def _show(
+    web: Web, request: Request, connection: Connection, period: Period, *, front: bool
+) -> Response:
+    count = listings.count_listed(connection, period.first, period.end)
+    pages = max(1, -(-count // PAGE))
+    page = page_number(request, pages=pages)
+    start = (page - 1) * PAGE
+    before = listings.latest_day(connection, before=period.first)
+    after = listings.next_day(connection, since=period.end)
+    found = listings.papers_listed(connection, period.first, period.end, start=start, limit=PAGE)
+    return web.page(
+        request,
+        "papers.html",
+        status=200 if count else 404,
+        period=period,
+        front=front,
+        papers=shown(web, request, found),
+        start=start,
+        count=count,
+        page=page,
+        pages=pages,
+        previous=_period(before, period.kind),
+        next=_period(after, period.kind),
+        days=listings.recent_days(connection),
+        topics=all_topics.all_topics(connection),
+        best=_best(connection, period),
+    )
+
+
+def _best(connection: Connection, period: Period) -> list[Paper]:
+    """What most people voted for in the week around a day."""
+    if period.kind != "day":
+        return []
+    week = periods.containing(period.first, "week")
+    found = listings.papers_listed(connection, week.first, week.end, limit=BEST)
+    return [paper for paper in found if paper.signals.get("upvotes", 0) > 0]
+
+
+def _period(day: date | None, kind: str) -> Period | None:
+    return periods.containing(day, kind) if day else None

@@ -6,10 +6,10 @@ import hashlib
 import mimetypes
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-from babel.dates import format_date, format_skeleton, format_time
+from babel.dates import format_date, format_interval, format_skeleton, format_time
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from sqlalchemy import Engine
 from starlette.requests import Request
@@ -17,10 +17,13 @@ from starlette.responses import HTMLResponse
 
 from digest.errors import TemplateError
 from digest.inbox import keys
-from digest.locales import Language
+from digest.locales import SOURCE, Language, available, language
+from digest.rendering.prose import one_line, plain
 from digest.tokens import Purpose, verify
 from digest.web import WebSite
+from digest.web.languages import nearest, preferred
 from digest.web.origin import from_here
+from digest.web.periods import Period
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +45,7 @@ class Web:
     clock: Callable[[], datetime]
     inbox: Path | None  # local mode's Maildir
     unsubscribe: Callable[[int], object]
-    language: Language
-    environment: Environment
+    environments: Mapping[str, Environment]  # by the tag of their language
     assets: Mapping[str, Asset]
 
     def page(
@@ -51,14 +53,30 @@ class Web:
     ) -> HTMLResponse:
         """The response that a template of templates/web makes of `values`."""
         inbox = self.inbox_of(request)
-        content = self.environment.get_template(template).render(
-            site=self.site,
-            language=self.language,
-            assets=self.assets,
-            mails=None if inbox is None else len(keys(inbox)),
-            **values,
+        tag = self._tag(request)
+        content = (
+            self.environments[tag]
+            .get_template(template)
+            .render(
+                site=self.site,
+                language=language(tag),
+                assets=self.assets,
+                mails=None if inbox is None else len(keys(inbox)),
+                **values,
+            )
         )
-        return HTMLResponse(content, status)
+        return HTMLResponse(content, status, {"Vary": "Accept-Language"})
+
+    def language(self, request: Request) -> Language:
+        """What the page speaks: what its address asks for, else the browser, else the house."""
+        return language(self._tag(request))
+
+    def _tag(self, request: Request) -> str:
+        known = self.environments.keys()
+        default = nearest(self.site.locale, known=known) or SOURCE
+        asked = nearest(request.query_params.get("lang", ""), known=known)
+        header = request.headers.get("accept-language", "")
+        return asked or preferred(header, known=known, default=default)
 
     def inbox_of(self, request: Request) -> Path | None:
         """The local inbox, for a request that was made on this machine; None for all others."""
@@ -70,10 +88,19 @@ class Web:
         return verify(token, purpose, secrets=self.secrets, now=self.clock()).subject
 
 
-def load_templates(folder: Path, *, language: Language) -> Environment:
-    """The templates of `folder`, which speak `language`. Raises TemplateError."""
+def load_templates(folder: Path) -> dict[str, Environment]:
+    """The templates of `folder` in each language that has words. Raises TemplateError."""
     if not (folder / "base.html").is_file():
         raise TemplateError(f"There are no page templates in {folder}: base.html is missing.")
+    return {tag: _environment(folder, language=language(tag)) for tag in sorted(available())}
+
+
+def paper_path(name: str) -> str:
+    """Where the page of a paper is."""
+    return f"/p/{name}"
+
+
+def _environment(folder: Path, *, language: Language) -> Environment:
     environment = Environment(
         loader=FileSystemLoader(folder),
         autoescape=True,
@@ -90,9 +117,20 @@ def load_templates(folder: Path, *, language: Language) -> Environment:
     def short_day(value: date) -> str:
         return format_skeleton("MMMMEEEEd", value, locale=language.formats)
 
+    def month(value: date) -> str:
+        return format_skeleton("yMMMM", value, locale=language.formats)
+
     def instant(value: datetime) -> str:
         day = format_date(value.astimezone(UTC), locale=language.formats)
         return f"{day}, {format_time(value, 'short', tzinfo=UTC, locale=language.formats)}"
+
+    def heading(period: Period) -> str:
+        if period.kind == "day":
+            return language.day(period.first, "full")
+        if period.kind == "month":
+            return month(period.first)
+        last = period.end - timedelta(days=1)
+        return format_interval(period.first, last, "yMMMd", locale=language.formats)
 
     def weekday(number: int) -> str:
         return language.day(date(2024, 1, 1 + number), "EEEE")  # 1 January 2024 was a Monday
@@ -100,8 +138,13 @@ def load_templates(folder: Path, *, language: Language) -> Environment:
     environment.filters |= {
         "city": language.city,
         "day": language.day,
+        "heading": heading,
         "instant": instant,
+        "month": month,
         "number": language.number,
+        "one_line": one_line,
+        "path": paper_path,
+        "plain": plain,
         "short_day": short_day,
         "weekday": weekday,
     }

@@ -1,0 +1,97 @@
+"""One paper: all that is known of it, with its votes over time."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from sqlalchemy import Connection
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from digest.errors import NotFound, TopicSyntaxError
+from digest.models import Paper, Topic
+from digest.papers.bibtex import bibtex
+from digest.papers.identity import parse_arxiv_id
+from digest.rendering.card import Entry, every_link, organisation, view
+from digest.rendering.prose import one_line, shorten
+from digest.storage import listings, papers
+from digest.storage import topics as all_topics
+from digest.storage.database import reading
+from digest.topics.language import Query, parse
+from digest.topics.match import index, match
+from digest.web import chart
+from digest.web.periods import containing
+from digest.web.view import Web, paper_path
+
+AUTHORS = 1_000  # that a page names; a collaboration can have more, and a page ends somewhere
+ABSTRACT = 20_000  # characters, which only a broken source has
+CARD = 300  # characters of a social card's description
+BIB = ".bib"
+
+
+def page(web: Web, request: Request) -> Response:
+    """The paper that the path names by arXiv id or our own number; `.bib` after it is BibTeX.
+
+    Another name of the same paper, one with a version or that of a merged one, leads there for
+    ever.
+    """
+    name = request.path_params["name"]
+    wanted = name.removesuffix(BIB)
+    with reading(web.engine) as connection:
+        paper = _find(connection, wanted)
+        path = paper_path(paper.name) + (BIB if wanted != name else "")
+        if path != f"/p/{name}":
+            return RedirectResponse(path, 301)
+        if wanted != name:
+            return Response(bibtex(paper), media_type="application/x-bibtex")
+        readings = listings.votes_over_time(connection, paper.id)
+        matching = [topic for topic in all_topics.all_topics(connection) if _is_in(topic, paper)]
+    language = web.language(request)
+    day = paper.listed_at.date() if paper.listed_at else None
+    return web.page(
+        request,
+        "paper.html",
+        paper=paper,
+        view=view(Entry(paper=paper), language=language),
+        authors=[one_line(author) for author in paper.authors[:AUTHORS]],
+        more_authors=max(0, len(paper.authors) - AUTHORS),
+        about=[
+            one_line(text)
+            for text in (organisation(paper.organisation), paper.venue, paper.comment)
+            if text
+        ],
+        categories=[one_line(name) for name in paper.categories],
+        abstract=shorten(one_line(paper.abstract), ABSTRACT),
+        summary=one_line(paper.summary),
+        description=shorten(one_line(paper.summary or paper.abstract), CARD),
+        links=every_link(paper, language=language),
+        topics=matching,
+        chart=chart.line(readings),
+        bibtex=bibtex(paper),
+        listed=containing(day, "day") if day else None,
+    )
+
+
+def _find(connection: Connection, name: str) -> Paper:
+    try:
+        if name.isascii() and name.isdigit() and len(name) < 19 and name[0] != "0":
+            return papers.get(connection, int(name))
+        if found := parse_arxiv_id(name):
+            return listings.by_arxiv_id(connection, found[0])
+    except NotFound:
+        pass
+    raise HTTPException(404)
+
+
+def _is_in(topic: Topic, paper: Paper) -> bool:
+    query = _query(topic.query)
+    return query is not None and match(query, index(paper)) is not None
+
+
+@lru_cache(maxsize=1024)
+def _query(text: str) -> Query | None:
+    try:
+        return parse(text)
+    except TopicSyntaxError:
+        return None  # planning tells of it
