@@ -14,6 +14,7 @@ from digest.storage import topics as all_topics
 from digest.storage.database import reading
 from digest.suppression import masked
 from digest.tokens import Purpose, sign
+from digest.web.forms import is_ours
 from digest.web.view import Web
 
 
@@ -31,7 +32,7 @@ async def way_out(web: Web, request: Request) -> Response:
     if form.get("List-Unsubscribe") != "One-Click":
         if form.get("confirm") != "yes":
             raise HTTPException(400)
-        if not _own_form(request, base_url=web.site.base_url):
+        if not is_ours(request, base_url=web.site.base_url):
             raise HTTPException(403)
     return await run_in_threadpool(_left, web, request, subscriber_id)
 
@@ -60,11 +61,3 @@ def settings(web: Web, request: Request) -> Response:
         topics=topics,
         way_out=sign(Purpose.UNSUBSCRIBE, subscriber_id, secrets=web.secrets, now=web.clock()),
     )
-
-
-def _own_form(request: Request, *, base_url: str) -> bool:
-    """Whether a form was posted from our own page, as far as the browser says."""
-    site = request.headers.get("sec-fetch-site")
-    if site is not None:
-        return site in ("same-origin", "none")
-    return request.headers.get("origin") in (None, base_url)

@@ -117,6 +117,9 @@ def _environment(folder: Path, *, language: Language) -> Environment:
     def short_day(value: date) -> str:
         return format_skeleton("MMMMEEEEd", value, locale=language.formats)
 
+    def short_date(value: date) -> str:
+        return format_skeleton("MMMd", value, locale=language.formats)
+
     def month(value: date) -> str:
         return format_skeleton("yMMMM", value, locale=language.formats)
 
@@ -145,6 +148,7 @@ def _environment(folder: Path, *, language: Language) -> Environment:
         "one_line": one_line,
         "path": paper_path,
         "plain": plain,
+        "short_date": short_date,
         "short_day": short_day,
         "weekday": weekday,
     }

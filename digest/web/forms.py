@@ -1,0 +1,40 @@
+"""Forms that people post: only our own are taken, read once, and never by GET."""
+
+from __future__ import annotations
+
+from starlette.datastructures import FormData
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+FIELDS = 500  # of one form: a preference for each of many topics
+
+
+async def posted(request: Request, *, base_url: str) -> FormData:
+    """The form's fields; 403 for one from another site, 400 for what is no form.
+
+    Browsers say where a form was (Fetch Metadata, W3C); older ones name at least the origin. A
+    program without a browser says neither: it carries nobody's cookies, so there is nothing to
+    steal.
+    """
+    if not is_ours(request, base_url=base_url):
+        raise HTTPException(403)
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind not in ("application/x-www-form-urlencoded", "multipart/form-data"):
+        raise HTTPException(400)
+    return await request.form(max_files=0, max_fields=FIELDS)
+
+
+def is_ours(request: Request, *, base_url: str) -> bool:
+    """Whether a form was posted from our own page, as far as the browser says."""
+    site = request.headers.get("sec-fetch-site")
+    if site is not None:
+        return site in ("same-origin", "none")
+    return request.headers.get("origin") in (None, base_url)
+
+
+def text(form: FormData, name: str, *, most: int = 1_000) -> str:
+    """A field's text without blanks around it; empty where it is not there. 400 beyond `most`."""
+    value = form.get(name, "")
+    if not isinstance(value, str) or len(value) > most:
+        raise HTTPException(400)
+    return value.strip()
