@@ -44,7 +44,8 @@ def test_schema_is_what_the_migrations_make(engine: Engine) -> None:
 
 
 def _is_ours(name: str | None, kind: str, _parents: object) -> bool:
-    return kind != "table" or name is None or not name.startswith(queue.PREFIX)
+    # Of the index's words each database has its own kind of table, which no schema can say.
+    return kind != "table" or name is None or not name.startswith((queue.PREFIX, "indexed_words"))
 
 
 @pytest.fixture
@@ -89,9 +90,11 @@ def test_tables_are_made_anew_with_all_that_is_in_them(sqlite_url: str) -> None:
     rows.account_mail(NOW)
     rows.attempt(1, NOW)
     rows.add(schema.alert, kind="late", subject="", text="", since=NOW)
-    before = {table.name: rows.all(table) for table in schema.metadata.sorted_tables}
+    there = inspect(engine).get_table_names()
+    tables = [table for table in schema.metadata.sorted_tables if table.name in there]
+    before = {table.name: rows.all(table) for table in tables}
     migrating.upgrade(engine)
-    assert {table.name: rows.all(table) for table in schema.metadata.sorted_tables} == before
+    assert {table.name: rows.all(table) for table in tables} == before
     for name in schema.COUNTED:
         [last] = [row["id"] for row in before[name]][-1:]
         with writing(engine) as connection:
