@@ -7,6 +7,11 @@ for workers, claims, providers and content-addressed parts are those of the deli
 from __future__ import annotations
 
 from digest.schema.base import COUNTED, Instant, metadata
+from digest.schema.index import (
+    indexed,
+    indexed_text,
+    term,
+)
 from digest.schema.ledger import (
     account_mail,
     attempt,
@@ -55,6 +60,8 @@ __all__ = [
     "gap",
     "house",
     "identifier",
+    "indexed",
+    "indexed_text",
     "merge",
     "metadata",
     "paper",
@@ -68,6 +75,7 @@ __all__ = [
     "source_run",
     "subscriber",
     "suppression",
+    "term",
     "topic",
     "worker",
 ]

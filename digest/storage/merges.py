@@ -10,6 +10,7 @@ from sqlalchemy import Connection, and_, insert, or_, select, update
 
 from digest import schema
 from digest.errors import NotFound
+from digest.storage import index
 from digest.storage.records import parts, refresh
 
 _merge, _paper, _record, _name = schema.merge, schema.paper, schema.record, schema.identifier
@@ -47,6 +48,7 @@ def merge(connection: Connection, kept: int, merged: int, *, reason: str, now: d
     connection.execute(
         update(_paper).where(_paper.c.id.in_(theirs)).values(merged_into=kept, fresh_at=None)
     )
+    index.forget(connection, [merged])
     connection.execute(
         insert(_merge).values(
             kept_id=kept, merged_id=merged, reason=reason, moved=moved, merged_at=now

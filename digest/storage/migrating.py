@@ -13,7 +13,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, inspect
 
 from digest.errors import SchemaError
-from digest.storage import queue
+from digest.storage import index, papers, queue
 from digest.storage.database import writing
 
 
@@ -30,6 +30,7 @@ def upgrade(engine: Engine) -> tuple[str | None, str]:
         before = MigrationContext.configure(connection).get_current_revision()
         config.attributes["connection"] = connection
         _upgrade(config, "head")
+        index.build(connection, papers.unindexed(connection))
         if engine.dialect.name == "postgresql":
             queue.upgrade(connection)
         after = MigrationContext.configure(connection).get_current_revision()

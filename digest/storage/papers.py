@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -218,6 +218,25 @@ def candidates(connection: Connection, *, since: datetime) -> list[Paper]:
         .order_by(table.c.id)
     ).mappings()
     return [paper_of(row) for row in rows]
+
+
+def unindexed(connection: Connection) -> Iterator[list[Paper]]:
+    """The papers that search does not find though it should, 500 at a time."""
+    table, indexed = schema.paper, schema.indexed
+    last = 0
+    while True:
+        rows = connection.execute(
+            select(table)
+            .outerjoin(indexed, indexed.c.paper_id == table.c.id)
+            .where(table.c.id > last, table.c.merged_into.is_(None), indexed.c.place.is_(None))
+            .order_by(table.c.id)
+            .limit(500)
+        ).mappings()
+        found = [paper_of(row) for row in rows]
+        if not found:
+            return
+        yield found
+        last = found[-1].id
 
 
 def paper_of(row: RowMapping) -> Paper:

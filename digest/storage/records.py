@@ -14,6 +14,7 @@ from sqlalchemy import Connection, RowMapping, bindparam, insert, select, update
 from digest import schema
 from digest.models import Kind, Paper, Record
 from digest.papers.combine import SeenRecord, combine
+from digest.storage import index
 from digest.storage.database import insert_ignoring
 
 _BATCH = 500
@@ -171,19 +172,21 @@ def of_papers(
 
 
 def refresh(connection: Connection, paper_ids: Iterable[int]) -> None:
-    """Make the papers' content anew out of all their records."""
+    """Make the papers' content anew out of all their records, and find them by it."""
     table = schema.paper
+    papers = [combine(seen, paper_id) for paper_id, seen in of_papers(connection, list(paper_ids))]
     rows = [
         {
-            "of": paper_id,
+            "of": paper.id,
             "votes": max(0, paper.signals.get("upvotes", 0)),
             **{name: _plain(getattr(paper, name)) for name in _PAPER},
         }
-        for paper_id, seen in of_papers(connection, list(paper_ids))
-        for paper in (combine(seen),)
+        for paper in papers
     ]
     if rows:
         connection.execute(update(table).where(table.c.id == bindparam("of")), rows)
+    for part in parts(papers):
+        index.renew(connection, part)
 
 
 def _plain(value: Any) -> Any:

@@ -1,0 +1,173 @@
+"""Search over all papers: what a topic with the same filter would match, best or newest first.
+
+Relevance: papers whose title has all that was asked for come first; then the database's own
+measure of how often the words stand where (FTS5: bm25, by which rare words weigh more; PostgreSQL:
+ts_rank, by which words that stand together do), a word in the title, a keyword or the summary
+weighing more than one in the abstract; then the newer paper. By date is by the day on which a
+source listed a paper last, then by its number.
+
+Of more than MOST matches only the newest MOST are looked at, in either order: to rank all papers
+with a word like "model" takes longer than anybody waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sqlalchemy import Connection, text
+
+from digest.models import Mark, Paper
+from digest.storage.fulltext import fts5, is_long, tsquery
+from digest.storage.matches import Sought, at_places, matching
+from digest.topics.match import index, match
+from digest.topics.normal import asked, in_title, leaves, normal
+from digest.topics.query import Or, Query, Text
+
+MOST = 5_000
+
+# A word in title, abstract, summary, keyword, org, author; names of categories do not rank.
+_BM25 = "8.0, 1.0, 2.0, 4.0, 1.0, 1.0, 0.0"
+_TS_RANK = "{0.125, 0.25, 0.5, 1.0}"  # D abstract, C summary, B keyword, A title
+
+
+class Order(StrEnum):
+    RELEVANCE = "relevance"
+    DATE = "date"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hit:
+    """A paper that was found, and which runs of its text made it so."""
+
+    paper: Paper
+    marks: tuple[Mark, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """One page of what was found, and how much there is in all."""
+
+    hits: tuple[Hit, ...]
+    count: int  # at most MOST
+    more: bool = False  # there are more than MOST; these are out of the newest
+
+    @property
+    def papers(self) -> list[Paper]:
+        return [hit.paper for hit in self.hits]
+
+
+def search(
+    connection: Connection,
+    query: Query,
+    *,
+    order: Order = Order.RELEVANCE,
+    start: int = 0,
+    limit: int = 50,
+) -> Found:
+    """The papers that match from the `start`-th on, at most `limit`; merged ones are none."""
+    with _steered(connection):
+        places = matching(connection, query, most=MOST + 1)
+        more = len(places) > MOST
+        places = places[:MOST]
+        if order is Order.RELEVANCE and start < len(places):
+            places = _ranked(connection, query, places)
+    shown = places[start : start + limit]
+    papers = at_places(connection, shown)
+    hits = tuple(_hit(query, papers[place]) for place in shown if place in papers)
+    return Found(hits=hits, count=len(places), more=more)
+
+
+def count(connection: Connection, query: Query) -> tuple[int, bool]:
+    """How many papers match, at most MOST, and whether there are more."""
+    with _steered(connection):
+        found = len(matching(connection, query, most=MOST + 1))
+    return min(found, MOST), found > MOST
+
+
+def _hit(query: Query, paper: Paper) -> Hit:
+    found = match(query, index(paper))
+    return Hit(paper=paper, marks=found.marks if found else ())
+
+
+@contextmanager
+def _steered(connection: Connection) -> Iterator[None]:
+    """PostgreSQL thinks that to look at all papers' words is cheap; each has to be unpacked."""
+    if connection.dialect.name != "postgresql":
+        yield
+        return
+    steer = text(
+        "SELECT set_config('enable_seqscan', :on, true), set_config('jit', :on, true),"
+        " set_config('max_parallel_workers_per_gather', :workers, true)"
+    )
+    before = connection.execute(
+        text("SELECT current_setting('max_parallel_workers_per_gather')")
+    ).scalar_one()
+    connection.execute(steer, {"on": "off", "workers": "0"})
+    yield
+    connection.execute(steer, {"on": "on", "workers": before})
+
+
+# ------------------------------------------------------------------ relevance
+
+
+def _ranked(connection: Connection, query: Query, places: Sequence[int]) -> list[int]:
+    """The places in order of relevance; they are in order of date."""
+    words = asked(normal(query))
+    if words is None or any(map(is_long, leaves(words))):
+        return list(places)
+    titled = _titled(connection, words, places)
+    scores = _scores(connection, query, words, places)
+    return sorted(places, key=lambda place: (place not in titled, -scores.get(place, 0.0), -place))
+
+
+def _titled(connection: Connection, words: Query, places: Sequence[int]) -> set[int]:
+    """Those whose title has all that was asked for, of what may stand anywhere."""
+    if not any(isinstance(leaf, Text) and leaf.field in {"", "title"} for leaf in leaves(words)):
+        return set()
+    wanted = in_title(words)
+    if connection.dialect.name == "sqlite":
+        asked_for = fts5(wanted)
+        if asked_for is None:  # too deep
+            return set()
+        statement = (
+            "SELECT rowid FROM indexed_words WHERE indexed_words MATCH :words AND rowid >= :last"
+        )
+    else:
+        asked_for = tsquery(wanted)
+        statement = (
+            "SELECT place FROM indexed_words WHERE terms @@ CAST(:words AS tsquery)"
+            " AND place + 0 >= :last"
+        )
+    rows = connection.execute(text(statement), {"words": asked_for, "last": places[-1]})
+    return {row[0] for row in rows}
+
+
+def _scores(
+    connection: Connection, query: Query, words: Query, places: Sequence[int]
+) -> dict[int, float]:
+    """How well the words stand in each, the more the better; only as good as the database's."""
+    if connection.dialect.name == "postgresql":
+        rows = connection.execute(
+            text(
+                "SELECT place, ts_rank(CAST(:weights AS float4[]), terms, CAST(:words AS tsquery))"
+                " FROM indexed_words WHERE place = ANY(:places)"
+            ),
+            {"weights": _TS_RANK, "words": tsquery(words), "places": list(places)},
+        )
+        return {row[0]: row[1] for row in rows}
+    sought = Sought.of(connection, query)
+    if sought.textual is None:
+        # Some match without any of the words: those that have one are ranked by it.
+        found = tuple(leaf for leaf in leaves(words))
+        sought.textual = Or(parts=found) if len(found) > 1 else found[0]
+        sought.others = ()
+    source, _, conditions = sought.where()
+    statement = (
+        f"SELECT indexed_words.rowid, bm25(indexed_words, {_BM25}) FROM {source}{conditions}"  # noqa: S608
+        f" AND indexed_words.rowid >= {sought.value(places[-1])}"
+    )
+    rows = connection.execute(text(statement), sought.values)
+    return {row[0]: -row[1] for row in rows}
