@@ -149,7 +149,9 @@ def test_hostile_words_stay_words(house: LocalHouse, window: Watched) -> None:
     for path in paths(house):
         page.goto(house.url + path)
         assert page.title() != "run", path
-        assert page.locator("script, img, [onerror], [onfocus]").count() == 0, path
+        assert (
+            page.locator("script:not([src^='/static/']), img, [onerror], [onfocus]").count() == 0
+        ), path
         assert page.locator("a[href^='javascript']").count() == 0, path
     page.goto(house.url)
     assert "<script>" in page.locator("article h2").first.inner_text()

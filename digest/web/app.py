@@ -17,7 +17,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from digest.errors import TokenError, TokenExpired
-from digest.web import WebSite, links, mails, paper, papers, robots, topics
+from digest.web import WebSite, links, mails, paper, papers, robots, search, topics
+from digest.web.feeds import TYPES
 from digest.web.middleware import Edge, headers_for
 from digest.web.probe import Probe
 from digest.web.probe import routes as probes
@@ -60,9 +61,12 @@ def create_app(
         Route("/month", partial(papers.newest, web, "month")),
         Route("/papers/{period}", partial(papers.of_period, web)),
         Route("/p/{name:path}", partial(paper.page, web)),
+        Route("/search", partial(search.page, web)),
         Route("/topics", partial(topics.listing, web)),
-        Route("/feed.atom", partial(papers.feed, web, "atom")),
-        Route("/feed.json", partial(papers.feed, web, "json")),
+        Route("/topics/{slug}", partial(topics.page, web)),
+        *_feeds("", partial(papers.feed, web)),
+        *_feeds("/search", partial(search.feed, web)),
+        *_feeds("/topics/{slug}", partial(topics.feed, web)),
         Route("/robots.txt", partial(robots.rules, web)),
         Route("/sitemap.xml", partial(robots.index, web)),
         Route("/sitemap-{month}.xml", partial(robots.sitemap, web)),
@@ -89,6 +93,10 @@ def create_app(
     )
     app.router.redirect_slashes = False  # it would redirect to whatever Host says
     return app
+
+
+def _feeds(path: str, feed: Callable[[str, Request], Response]) -> list[Route]:
+    return [Route(f"{path}/feed.{kind}", partial(feed, kind)) for kind in TYPES]
 
 
 def _asset(asset: Asset, _request: Request) -> Response:

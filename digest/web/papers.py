@@ -10,16 +10,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from digest.models import Paper
-from digest.rendering.card import Entry, View, view
 from digest.storage import listings
 from digest.storage import topics as all_topics
 from digest.storage.database import reading
 from digest.web import periods
 from digest.web.feeds import Feed, answer
+from digest.web.lists import PAGE, cards, page_number
 from digest.web.periods import Period
 from digest.web.view import Web
 
-PAGE = 50  # papers; keeps a page well below 100 KB
 BEST = 5  # papers of the week, beside the list
 
 
@@ -52,23 +51,6 @@ def feed(web: Web, kind: str, request: Request) -> Response:
     return answer(web, request, kind, Feed(title=web.site.name, path="/", papers=found))
 
 
-def shown(web: Web, request: Request, found: list[Paper]) -> list[tuple[Paper, View]]:
-    """Papers with what their cards say."""
-    language = web.language(request)
-    return [(paper, view(Entry(paper=paper), language=language)) for paper in found]
-
-
-def page_number(request: Request, *, pages: int) -> int:
-    """Which page of a list the address asks for; 404 where there is none."""
-    written = request.query_params.get("page", "1")
-    if not (written.isascii() and written.isdigit() and len(written) < 6):
-        raise HTTPException(404)
-    page = int(written)
-    if not 1 <= page <= pages:
-        raise HTTPException(404)
-    return page
-
-
 def _show(
     web: Web, request: Request, connection: Connection, period: Period, *, front: bool
 ) -> Response:
@@ -85,7 +67,7 @@ def _show(
         status=200 if count else 404,
         period=period,
         front=front,
-        papers=shown(web, request, found),
+        papers=cards(web, request, found),
         start=start,
         count=count,
         page=page,

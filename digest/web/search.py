@@ -1,0 +1,72 @@
+"""Search over all papers: a page of what was found, and the same search as a feed."""
+
+from __future__ import annotations
+
+from urllib.parse import urlencode
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from digest.storage.database import reading
+from digest.storage.search import Found, Order, search
+from digest.topics.box import Said, read
+from digest.web.feeds import Feed, answer
+from digest.web.lists import PAGE, cards, page_number
+from digest.web.view import Web
+
+
+def page(web: Web, request: Request) -> Response:
+    """What the box's text finds, read as a filter or else as plain words; never an error."""
+    asked = read(request.query_params.get("q", ""))
+    order = _order(request)
+    found = Found(hits=(), count=0)
+    if asked.query is not None:
+        with reading(web.engine) as connection:
+            number = page_number(request)
+            found = search(
+                connection, asked.query, order=order, start=(number - 1) * PAGE, limit=PAGE
+            )
+    pages = max(1, -(-found.count // PAGE))
+    number = page_number(request, pages=pages)
+    return web.page(
+        request,
+        "search.html",
+        asked=asked,
+        plain_words=Said.PLAIN in asked.said,
+        cut=Said.CUT in asked.said,
+        found=found,
+        papers=cards(web, request, found.hits),
+        order=order,
+        page=number,
+        pages=pages,
+        start=(number - 1) * PAGE,
+        address=lambda **more: _address("/search", asked.text, order, **more),
+        feed=lambda kind: _address(f"/search/feed.{kind}", asked.text, Order.RELEVANCE),
+    )
+
+
+def feed(web: Web, kind: str, request: Request) -> Response:
+    """The newest papers that are found."""
+    asked = read(request.query_params.get("q", ""))
+    if asked.query is None:
+        raise HTTPException(404)
+    with reading(web.engine) as connection:
+        found = search(connection, asked.query, order=Order.DATE, limit=PAGE)
+    path = _address("/search", asked.text, Order.RELEVANCE)
+    whole = Feed(title=f"{asked.text} · {web.site.name}", path=path, papers=found.papers)
+    return answer(web, request, kind, whole)
+
+
+def _order(request: Request) -> Order:
+    try:
+        return Order(request.query_params.get("by", Order.RELEVANCE))
+    except ValueError:
+        raise HTTPException(404) from None
+
+
+def _address(path: str, text: str, order: Order, **more: object) -> str:
+    values: dict[str, object] = {"q": text}
+    if order is not Order.RELEVANCE:
+        values["by"] = order
+    return f"{path}?{urlencode({**values, **more})}"

@@ -1,0 +1,162 @@
+"""The search page and topics' pages: what is found, shown, counted and said; and their feeds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from urllib.parse import quote
+
+import feedparser
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from lxml import html
+
+from digest.models import Fetch, Health, Record
+from digest.storage import papers, topics
+from digest.storage.database import writing
+from digest.web import lists
+from tests.web_site import NOW, Running, serving, words
+
+DAY = datetime(2026, 5, 28, 6, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with serving(tmp_path_factory.mktemp("web")) as running:
+        titles = [
+            "Agents that read",
+            "World models for agents",
+            "A world without models <b>&",
+            *(f"Survey number {number}" for number in range(60)),
+        ]
+        records = tuple(
+            Record(
+                source="feed:own",
+                external_id=str(number),
+                title=title,
+                url=f"https://papers.example.org/{number}",
+                listed_at=DAY - timedelta(days=number),
+                abstract=f"We show that {title.lower()}.",
+                authors=("Ada Lovelace",),
+                categories=("cs.AI",),
+                signals={"upvotes": 100 - number},
+            )
+            for number, title in enumerate(titles)
+        )
+        fetch = Fetch(source="feed:own", health=Health.OK, records=records)
+        with writing(running.engine) as connection:
+            papers.store(connection, fetch, now=NOW, oldest=DAY - timedelta(days=3))
+            topics.add(connection, "Agents", "agents OR title:world", now=NOW)
+            topics.add(connection, "Broken", "agents", slug="broken", now=NOW)
+            connection.exec_driver_sql("UPDATE topic SET query = '(' WHERE slug = 'broken'")
+        yield running
+
+
+def found(web: Running, query: str, more: str = "") -> list[str]:
+    page = html.fromstring(web.get(f"/search?q={quote(query)}{more}").text)
+    return [words(node) for node in page.cssselect("article h2")]
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("agents", ["Agents that read", "World models for agents"]),
+        ('"world models"', ["World models for agents"]),
+        ("world -agents", ["A world without models <b>&"]),
+        ("title:agents upvotes:>=100", ["Agents that read"]),
+        ('author:"Ada Lovelace" read', ["Agents that read"]),
+        ("(agents read", ["Agents that read"]),  # no filter: plain words
+        ("quasar", []),
+    ],
+)
+def test_what_a_search_finds(web: Running, query: str, expected: list[str]) -> None:
+    assert sorted(found(web, query)) == sorted(expected)
+
+
+def test_what_was_found_is_marked_and_nothing_else_is(web: Running) -> None:
+    response = web.get("/search?q=world+-agents")
+    page = html.fromstring(response.text)
+    assert {words(mark) for mark in page.cssselect("mark")} == {"world"}
+    assert not page.cssselect("article b")
+    assert "&lt;b&gt;&amp;" in response.text
+
+
+def test_orders_and_pages(web: Running) -> None:
+    pages = [found(web, "survey", f"&by=date&page={page}") for page in (1, 2)]
+    assert [title for page in pages for title in page] == [
+        f"Survey number {number}" for number in range(60)
+    ]
+    assert len(pages[0]) == lists.PAGE
+    page = html.fromstring(web.get("/search?q=survey&by=date").text)
+    assert page.cssselect(".pages a[rel=next]")[0].get("href") == "/search?q=survey&by=date&page=2"
+    assert "1 to 50 of 60" in words(page)
+    for more in ("&page=3", "&page=0", "&page=x", "&by=size", "&page=99999"):
+        assert web.get(f"/search?q=survey{more}").status_code == 404
+
+
+def test_the_page_says_how_the_text_was_read(web: Running) -> None:
+    assert "no filter" in words(web.get("/search?q=" + quote('"agents')))
+    assert "no filter" not in words(web.get("/search?q=agents"))
+    said = words(web.get("/search?q=" + "agents+" * 2_000))
+    assert "only the first 300 characters" in said
+    assert "No paper matches." in words(web.get("/search?q=quasar"))
+
+
+def test_without_a_query_it_shows_how_to_search(web: Running) -> None:
+    for path in ("/search", "/search?q=", "/search?q=%20%00"):
+        page = html.fromstring(web.get(path).text)
+        examples = [str(link.get("href")) for link in page.cssselect(".examples a")]
+        assert len(examples) == 6
+    assert all("no filter" not in words(web.get(example)) for example in examples)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.text(), st.sampled_from(["", "&by=date", "&page=1"]))
+def test_no_text_breaks_the_box(web: Running, text: str, more: str) -> None:
+    text = text.encode("utf-8", "replace").decode()
+    response = web.get(f"/search?q={quote(text)}{more}")
+    assert response.status_code == 200
+    assert web.get(f"/search/feed.atom?q={quote(text)}").status_code in (200, 404)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["' OR 1=1 --", "agents' UNION SELECT", 'NEAR("a" "b", 5)', "title MATCH x", "*", "^a", "a:b:c",
+     "{a b}", "a + b", "a & b | !c", "a <-> b", "\\", "%", "_", "((((((", ")" * 10_000, '"' * 9_999,
+     "-" * 5_000, "\u202e\x00\ufeff", "agents " * 5_000],
+)  # fmt: skip
+def test_operators_of_databases_mean_nothing(web: Running, text: str) -> None:
+    response = web.get("/search") if not text else web.client.get("/search", params={"q": text})
+    assert response.status_code == 200
+
+
+def test_a_search_has_feeds(web: Running) -> None:
+    page = html.fromstring(web.get("/search?q=agents").text)
+    [atom, other] = [str(link.get("href")) for link in page.cssselect("link[rel=alternate]")]
+    entries = feedparser.parse(web.get(atom).content).entries
+    assert [entry.title for entry in entries] == ["Agents that read", "World models for agents"]
+    whole = json.loads(web.get(other).content)
+    assert [item["title"] for item in whole["items"]] == [entry.title for entry in entries]
+    assert whole["home_page_url"] == "http://localhost:8000/search?q=agents"
+    assert whole["feed_url"] == "http://localhost:8000/search/feed.json?q=agents"
+    assert web.get("/search/feed.atom").status_code == 404
+
+
+def test_a_topic_lists_its_newest_papers(web: Running) -> None:
+    response = web.get("/topics/agents")
+    page = html.fromstring(response.text)
+    expected = ["Agents that read", "World models for agents", "A world without models <b>&"]
+    assert [words(node) for node in page.cssselect("article h2")] == expected
+    assert "agents OR title:world" in words(page)
+    [atom, _] = [str(link.get("href")) for link in page.cssselect("link[rel=alternate]")]
+    assert [entry.title for entry in feedparser.parse(web.get(atom).content).entries] == expected
+    assert "Agents" in words(web.get("/topics"))
+
+
+def test_a_topic_that_cannot_be_read_has_no_papers(web: Running) -> None:
+    assert "No paper matches this topic yet." in words(web.get("/topics/broken"))
+    assert web.get("/topics/none").status_code == 404
+    assert web.get("/topics/none/feed.atom").status_code == 404
+    assert web.get("/topics/agents?page=2").status_code == 404
