@@ -6,6 +6,7 @@ for workers, claims, providers and content-addressed parts are those of the deli
 
 from __future__ import annotations
 
+from digest.schema.accounts import consent, quota, request, ticket
 from digest.schema.base import COUNTED, Instant, metadata
 from digest.schema.ledger import (
     account_mail,
@@ -48,6 +49,7 @@ __all__ = [
     "alert",
     "attempt",
     "bounce",
+    "consent",
     "delivery",
     "digest",
     "domain",
@@ -59,7 +61,9 @@ __all__ = [
     "metadata",
     "paper",
     "part",
+    "quota",
     "record",
+    "request",
     "route",
     "run",
     "schedule",
@@ -68,6 +72,7 @@ __all__ = [
     "source_run",
     "subscriber",
     "suppression",
+    "ticket",
     "topic",
     "worker",
 ]
