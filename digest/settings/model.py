@@ -296,7 +296,7 @@ class Settings(BaseSettings):
     signups_hourly: int = Field(
         10,
         ge=1,
-        description="The most requests for mail an hour from one network: an IPv4 /24, an IPv6 /64.",
+        description="The most requests for mail an hour from one network: an IPv4 /24 or IPv6 /64.",
     )
     confirmations_hourly: int = Field(
         200,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, exists, insert, select, update
 
 from digest import schema
 
@@ -41,6 +41,12 @@ def add(
             kind=kind, address=address, address_key=key, data=data, created_at=now, due_at=now
         )
     )
+
+
+def is_any(connection: Connection, *, now: datetime) -> bool:
+    """Whether there is a request to answer."""
+    table = schema.request
+    return bool(connection.execute(select(exists().where(table.c.due_at <= now))).scalar_one())
 
 
 def due(connection: Connection, *, now: datetime) -> int | None:
