@@ -6,7 +6,8 @@ from datetime import timedelta
 
 from digest.delivery import Server
 from digest.errors import SettingsError
-from digest.models import Limits, Site
+from digest.models import Frequency, Limits, Site, Wishes
+from digest.pipeline import accounts
 from digest.pipeline.books import LEASE, Policy, Relay
 from digest.providers import BY_DOMAIN, provider_named
 from digest.settings import LimitsSetting, RelaySetting, Settings
@@ -29,6 +30,28 @@ def site_of(settings: Settings) -> Site:
         postal_address=settings.postal_address,
         list_id=settings.list_id,
         imprint_url=settings.imprint_url,
+    )
+
+
+def usual_of(settings: Settings) -> Wishes:
+    """What somebody gets who did not say what they wish."""
+    weekly = settings.frequency is Frequency.WEEKLY
+    return Wishes(
+        zone=settings.zone,
+        hour=settings.hour,
+        frequency=settings.frequency,
+        weekday=settings.weekday if weekly else None,
+        max_papers=settings.max_papers,
+        locale=settings.locale,
+    )
+
+
+def asking_limits_of(settings: Settings) -> accounts.Limits:
+    """How often people may ask for mail."""
+    return accounts.Limits(
+        account_mails_daily=settings.account_mails_daily,
+        signups_hourly=settings.signups_hourly,
+        confirmations_hourly=settings.confirmations_hourly,
     )
 
 

@@ -26,7 +26,8 @@ from typing import Self
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
-from digest.errors import Busy, NotFound
+from digest.errors import AddressError, Busy, NotFound
+from digest.suppression import address_key
 
 HOST = "127.0.0.1"  # never another: what arrives here is not meant for the network
 MAX_SIZE = 20 * 1024 * 1024  # bytes
@@ -160,6 +161,26 @@ def read(path: Path, key: str) -> Mail:
         text=_body(message, "text/plain"),
         source=source,
     )
+
+
+def forget(path: Path, address: str) -> int:
+    """Remove the messages to an address, however it is spelled; how many."""
+    removed, wanted = 0, _key(address)
+    for key in keys(path):
+        box = _open(path)
+        with box.get_file(key) as file:
+            recipient = _summary(key, message_from_bytes(file.read(HEAD))).recipient
+        if _key(recipient) == wanted:
+            box.discard(key)
+            removed += 1
+    return removed
+
+
+def _key(address: str) -> str:
+    try:
+        return address_key(address)
+    except AddressError:
+        return address.casefold()
 
 
 def _open(path: Path) -> mailbox.Maildir:

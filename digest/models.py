@@ -171,6 +171,7 @@ class Schedule:
     frequency: Frequency
     weekday: int | None = None  # 0 Monday .. 6 Sunday; weekly only
     active: bool = True
+    welcome: bool = False  # it begins with a digest at once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,6 +221,8 @@ class Subscriber:
     created_at: datetime
     confirmed_at: datetime | None = None
     locale: str = "en"
+    paused_until: datetime | None = None
+    generation: int = 0  # of the links in their mails
     topics: tuple[str, ...] = ()  # slugs
 
 

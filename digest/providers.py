@@ -91,6 +91,32 @@ def ask(resolver: Resolver, domain: str) -> str | None:
     return provider_of_host(host.rstrip(".").lower())
 
 
+def takes_mail(resolver: Resolver, domain: str) -> bool:
+    """Whether mail to a domain can arrive at all, as the DNS says; True when it does not say.
+
+    It can by a host that takes its mail, else by an address of its own (RFC 5321, 5.1).
+    """
+    try:
+        answer = resolver.resolve(f"{domain}.", "MX", lifetime=PATIENCE)
+        return any(record.exchange.to_text() != "." for record in answer)
+    except NXDOMAIN:
+        return False
+    except NoAnswer:
+        return any(_has(resolver, domain, kind) for kind in ("A", "AAAA"))
+    except DNSException:
+        return True
+
+
+def _has(resolver: Resolver, domain: str, kind: str) -> bool:
+    try:
+        resolver.resolve(f"{domain}.", kind, lifetime=PATIENCE)
+    except (NXDOMAIN, NoAnswer):
+        return False
+    except DNSException:
+        pass
+    return True
+
+
 def provider_of_host(host: str) -> str:
     """Whose host that is: a provider's name, else what was registered, guessed by its labels.
 

@@ -13,15 +13,23 @@ from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
 
 from digest import journal
-from digest.configured import policy_of, relays_of, site_of, sources_of
+from digest.configured import (
+    asking_limits_of,
+    policy_of,
+    relays_of,
+    site_of,
+    sources_of,
+    usual_of,
+)
 from digest.delivery import Server
 from digest.errors import InputError
 from digest.inbox import Inbox
 from digest.logs import configure
-from digest.models import Limits, Newcomer, Site, Status, Subscriber, Wishes
+from digest.models import Limits, Newcomer, Site, Subscriber, Wishes
+from digest.pipeline import accounts
+from digest.pipeline.accounts.base import Accounts, raise_mark
 from digest.pipeline.alerting import Watch, watch
 from digest.pipeline.bookkeeping import LocalBooks
 from digest.pipeline.books import Books, Relay
@@ -33,14 +41,14 @@ from digest.pipeline.planning import Planned, heal, plan
 from digest.pipeline.processes import Crew, RemoteBooks
 from digest.pipeline.receivers import look_up, receivers
 from digest.pipeline.reporting import Report, report
-from digest.providers import provider_of, system_resolver
+from digest.providers import provider_of, system_resolver, takes_mail
 from digest.ranking import Weights
 from digest.rendering import Assembler, Renderer
 from digest.selection import Rules
 from digest.settings import Settings, secret_keys
 from digest.sources import Source
 from digest.sources.http import Client
-from digest.storage import house, migrating, optouts, runs, subscribers
+from digest.storage import house, migrating, optouts, runs
 from digest.storage.database import (
     DatabaseClock,
     exclusive,
@@ -49,13 +57,16 @@ from digest.storage.database import (
     refuse_unsafe,
     writing,
 )
-from digest.storage.forgetting import forget
+from digest.storage.erasing import remove_unconfirmed
+from digest.storage.forgetting import forget, forget_asking
 from digest.storage.sources import Read
 from digest.suppression import address_hashes, address_key
 from digest.tokens import Purpose, sign
 
 log = logging.getLogger(__name__)
 
+ASKED_LASTS = timedelta(days=2)  # what is counted by the day, and links that work for an hour
+UNCONFIRMED_LASTS = timedelta(days=7)  # as their links do
 INBOX = "inbox"  # local mode's Maildir, in the data directory
 
 
@@ -126,7 +137,7 @@ class Services:
             found = replace(found, provider=receivers(self.engine))
         planned = plan(self.engine, found, locks=self.locks, now=self.clock(), limit=limit)
         if planned.digests or planned.skipped:
-            self._raise_mark()
+            raise_mark(self.engine, self.settings.data_dir)
         return planned
 
     def look_up_domains(self) -> int:
@@ -152,7 +163,14 @@ class Services:
             before=now - timedelta(days=settings.retention_days),
             digests_before=now - timedelta(days=settings.digest_retention_days),
         )
-        return {**forgotten, "healed": heal(self.engine)}
+        asked = forget_asking(self.engine, before=now - ASKED_LASTS)
+        unconfirmed = remove_unconfirmed(self.engine, before=now - UNCONFIRMED_LASTS, now=now)
+        return {
+            **forgotten,
+            **asked,
+            "unconfirmed": unconfirmed,
+            "healed": heal(self.engine),
+        }
 
     def watch(self) -> None:
         """Tell the operator what is wrong, and what is over; Busy while another process does."""
@@ -164,6 +182,7 @@ class Services:
                 sources=self.plan.sources,
                 webhook=settings.alert_webhook.get_secret_value(),
                 mail=settings.alert_mail,
+                confirmations=settings.confirmations_hourly,
             ),
             site=self.site,
             locks=self.locks,
@@ -229,6 +248,33 @@ class Services:
             family=family,
         )
 
+    @property
+    def accounts(self) -> Accounts:
+        """What the accounts of readers need."""
+        settings = self.settings
+        resolver = system_resolver() if settings.signup_mx else None
+        return Accounts(
+            engine=self.engine,
+            secrets=self.secrets,
+            renderer=self.plan.renderer,
+            site=self.site,
+            clock=self.clock,
+            data_dir=settings.data_dir,
+            provider=receivers(self.engine) if settings.mx_lookups else self.plan.provider,
+            usual=usual_of(settings),
+            weekday=settings.weekday,
+            limits=asking_limits_of(settings),
+            signup=settings.signup,
+            domains=frozenset(settings.signup_domains),
+            takes_mail=partial(takes_mail, resolver) if resolver else None,
+            welcome=settings.welcome,
+            inbox=self.inbox,
+        )
+
+    def answer_requests(self) -> int:
+        """Send what people asked for on a page; how many requests. Harmless when there are none."""
+        return accounts.answer(self.accounts)
+
     def newcomer(self, address: str, wishes: Wishes, topics: Sequence[str] = ()) -> Newcomer:
         """Somebody to be stored; AddressError."""
         key = address_key(address)
@@ -245,40 +291,8 @@ class Services:
         self.stop_writing(subscriber_id, detail="by the link in a mail")
 
     def stop_writing(self, subscriber_id: int, *, detail: str) -> bool:
-        """Unsubscribe somebody, whoever asked for it; False when that was so already.
-
-        The journal has it before the database, but cannot stand in the way of who wants to leave;
-        nor can the mark, by which a database that lacks this is known.
-        """
-        now = self.clock()
-        with writing(self.engine) as connection:
-            left = subscribers.unsubscribe(connection, subscriber_id, now=now, detail=detail)
-            if left:
-                entry = optouts.entry(
-                    connection, subscriber_id, Status.UNSUBSCRIBED, secrets=self.secrets, now=now
-                )
-                try:
-                    journal.append(self.settings.data_dir / journal.FILE, entry)
-                except OSError:
-                    log.exception(
-                        "The journal of opt-outs cannot be written: after a restore from a backup,"
-                        " who leaves now would get mail again.",
-                        extra={"action": "unsubscribe"},
-                    )
-        if left:
-            self._raise_mark()
-        return left
-
-    def _raise_mark(self) -> None:
-        """Let no copy of the database from before now pass for it."""
-        try:
-            house.advance(self.engine, self.settings.data_dir)
-        except (OSError, InputError, SQLAlchemyError):
-            log.exception(
-                "The mark of the database cannot be raised: a copy from before now, put back by"
-                " hand, would not be known as such.",
-                extra={"action": "house"},
-            )
+        """Unsubscribe somebody, whoever asked for it; False when that was so already."""
+        return accounts.stop(self.accounts, subscriber_id, detail=detail)
 
     def heed_journal(self) -> int:
         """Take out whom the journal knows to have left and the database does not; how many.
@@ -380,7 +394,13 @@ def _plan_of(
 
     def links(subscriber: Subscriber, now: datetime) -> Mapping[str, str]:
         way_out = sign(Purpose.UNSUBSCRIBE, subscriber.id, secrets=secrets, now=now)
-        wishes = sign(Purpose.PREFERENCES, subscriber.id, secrets=secrets, now=now)
+        wishes = sign(
+            Purpose.PREFERENCES,
+            subscriber.id,
+            secrets=secrets,
+            now=now,
+            generation=subscriber.generation,
+        )
         return {
             "unsubscribe_url": f"{settings.base_url}/u/{way_out}",
             "preferences_url": f"{settings.base_url}/settings/{wishes}",

@@ -32,13 +32,32 @@ class Purpose(StrEnum):
 
     UNSUBSCRIBE = "unsubscribe"  # subject: subscriber
     PREFERENCES = "preferences"  # subject: subscriber
+    FEEDBACK = "feedback"  # subject: digest
+    VIEW = "view"  # subject: digest
+    CONFIRM = "confirm"  # subject: the evidence that somebody was asked
+    UNDO = "undo"  # subject: the evidence that somebody left
+    CHANGE = "change"  # subject: ticket; so are the next two
+    EXPORT = "export"
+    ERASE = "erase"
+    SAVED = "saved"  # subject: subscriber; the feed of what they saved, to be read alone
 
 
-# An old mail's way out must work for ever; other links may end.
+_YEAR, _HOUR = timedelta(days=365), timedelta(hours=1)
+# An old mail's way out must work for ever, and so must a feed that somebody's reader fetches, until
+# it is revoked; other links end.
 LIFETIMES: dict[Purpose, timedelta | None] = {
     Purpose.UNSUBSCRIBE: None,
-    Purpose.PREFERENCES: timedelta(days=365),
+    Purpose.PREFERENCES: _YEAR,
+    Purpose.FEEDBACK: _YEAR,
+    Purpose.VIEW: _YEAR,
+    Purpose.CONFIRM: timedelta(days=7),
+    Purpose.UNDO: _HOUR,
+    Purpose.CHANGE: _HOUR,
+    Purpose.EXPORT: _HOUR,
+    Purpose.ERASE: _HOUR,
+    Purpose.SAVED: None,
 }
+GENERATIONS = 2**16  # after these they begin anew
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

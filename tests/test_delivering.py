@@ -32,7 +32,7 @@ from digest.pipeline.deciding import decide
 from digest.pipeline.sending import Delivered
 from digest.pipeline.testing import send_test
 from digest.rendering import Assembler
-from digest.storage import contents, ledger, optouts, subscribers
+from digest.storage import contents, erasing, ledger, subscribers
 from digest.storage.claims import Claim
 from digest.storage.contents import Content
 from digest.storage.database import reading, writing
@@ -533,7 +533,7 @@ def test_who_is_erased_while_a_claim_is_read_gets_nothing(
     def frozen(connection: Connection, delivery_ids: Collection[int]) -> dict[int, Content]:
         while gone:
             with writing(office.engine) as other:
-                assert optouts.erase(other, gone.pop(), now=NOW)
+                assert erasing.erase(other, gone.pop(), now=NOW)
         with reading(office.engine) as later:
             return read(later, delivery_ids)
 

@@ -16,7 +16,7 @@ from digest import journal, schema
 from digest.errors import InputError
 from digest.models import Frequency, Newcomer, OptOut, State, Status, Wishes
 from digest.pipeline.restoring import Means, Restored, restored
-from digest.storage import gaps, ledger, optouts, schedules, subscribers, workers
+from digest.storage import erasing, gaps, ledger, optouts, schedules, subscribers, workers
 from digest.storage.database import reading, writing
 from digest.suppression import address_hashes, address_key
 from tests.rows import Rows
@@ -251,8 +251,8 @@ def test_an_erasure_leaves_the_rows_and_no_trace_of_the_person(restoring: Restor
     rows.append(restoring.delivery(ada, State.PLANNED, account=True))
     assert ADA.lower() in restoring.everything()
     with writing(restoring.engine) as connection:
-        assert optouts.erase(connection, ada, now=NOW)
-        assert not optouts.erase(connection, ada, now=NOW)
+        assert erasing.erase(connection, ada, now=NOW)
+        assert not erasing.erase(connection, ada, now=NOW)
     assert ADA.lower() not in restoring.everything()
     assert restoring.everything().count(WISHES.name.lower()) == 1  # Bob's
     assert restoring.status(bob) is Status.ACTIVE
@@ -280,7 +280,7 @@ def test_an_erasure_does_not_read_the_whole_ledger(restoring: Restoring) -> None
         if engine.name == "postgresql":
             # Of small tables it would rather read all rows.
             connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
-        optouts.erase(connection, ada, now=NOW)
+        erasing.erase(connection, ada, now=NOW)
     assert plan
     assert not [step for step in plan if step.startswith("SCAN ") or "Seq Scan" in step]
 

@@ -144,11 +144,11 @@ def test_the_hint_is_found_however_long_ago_the_last_slot_was(engine: Engine, da
     add(engine, newcomer("ada"))
     ada = find(engine, "ada")
     with writing(engine) as connection:
-        subscribers._schedule(connection, ada.id, DAILY, active=False, since=NOW + DAY / 2)
+        subscribers.reschedule(connection, ada.id, DAILY, active=False, since=NOW + DAY / 2)
     assert hint(engine, ada.id) == EIGHT
     with writing(engine) as connection:
         back = NOW + DAY / 2 + days * DAY
-        subscribers._schedule(connection, ada.id, DAILY, active=True, since=back)
+        subscribers.reschedule(connection, ada.id, DAILY, active=True, since=back)
         planned = {ada.id: EIGHT}
         schedules.refresh_due(connection, planned)
     assert hint(engine, ada.id) == EIGHT + (days + 1) * DAY

@@ -33,6 +33,7 @@ class Here:
             self._services.plan_due()
 
     def deliver(self) -> bool:
+        self._services.answer_requests()
         return self._postman.deliver().hard
 
     def look_up(self) -> None:

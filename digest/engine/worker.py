@@ -159,6 +159,7 @@ class Worker:
         return self._services.plan_due(limit=_PLANS).more
 
     def _deliver(self) -> bool:
+        self._services.answer_requests()
         delivered = self._postman.deliver(seconds=_CLAIMS)
         self._hard = self._hard or delivered.hard
         return delivered.stopped

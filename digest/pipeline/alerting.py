@@ -18,9 +18,10 @@ from sqlalchemy import Connection, Engine
 
 from digest import message
 from digest.models import Part, Site
+from digest.pipeline.accounts.limits import CONFIRMATION
 from digest.pipeline.reporting import without_row
 from digest.providers import provider_of
-from digest.storage import account_mail, alerts, outcomes
+from digest.storage import account_mail, alerts, outcomes, quotas
 from digest.storage.alerts import Alert, Matter
 from digest.storage.database import exclusive, reading, writing
 
@@ -43,6 +44,7 @@ class Watch:
     silence: timedelta = timedelta(hours=36)  # of a source: a weekend's empty answer is a good one
     webhook: str = ""
     mail: str = ""
+    confirmations: int = 0  # mails an hour at which signing up stops; 0: it does not
 
 
 def watch(
@@ -106,6 +108,15 @@ def _matters(connection: Connection, watching: Watch, *, now: datetime) -> Itera
     ):
         text = f"Nothing good was read from {name} for {hours}. See: digest status"
         yield Matter(kind="source", subject=name, text=text)
+    if watching.confirmations:
+        asked = quotas.most(connection, CONFIRMATION, window=quotas.HOUR, now=now)
+        if asked >= watching.confirmations:
+            text = f"So many people want to sign up that nobody can any more: {asked:,} in an hour."
+            yield Matter(
+                kind="signups",
+                subject="",
+                text=f"{text} If they are wanted: DIGEST_CONFIRMATIONS_HOURLY",
+            )
 
 
 def _sentence(alert: Alert) -> str:

@@ -26,7 +26,7 @@ from digest.pipeline.drafting import (
     make_pool,
 )
 from digest.pipeline.pool import Pool
-from digest.storage import digests, ledger, runs, schedules, subscribers
+from digest.storage import digests, ledger, runs, schedules, standing, subscribers
 from digest.storage.batches import batch, planner
 from digest.storage.database import reading, writing
 from digest.storage.digests import Frozen
@@ -59,6 +59,10 @@ def plan(
         with writing(engine) as connection:
             # What can no longer be sent was not had: its papers are candidates again.
             ledger.expire(connection, now=now)
+            more = standing.resume_due(connection, now=now)
+        while more:
+            with writing(engine) as connection:
+                more = standing.resume_due(connection, now=now)
         with _uncollected():
             more = _plan_batches(engine, plan, stored, now=now, limit=limit)
     seconds, made = time.monotonic() - started, stored.pop("", 0)

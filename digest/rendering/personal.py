@@ -54,6 +54,21 @@ def personal_words(
     }
 
 
+def account_words(
+    templates: Templates, kind: str, *, locale: str, url: str, **more: str
+) -> dict[str, str]:
+    """See `Renderer.account_words`."""
+    language = locales.language(locale)
+    subject = templates.render(f"email/{kind}/subject.txt", language=language)
+    return {
+        "locale": language.tag,
+        "subject": shorten(one_line(subject), LONGEST_SUBJECT),
+        "preheader": "",
+        "url": _link(url),
+        **more,
+    }
+
+
 @lru_cache(maxsize=1024)
 def _subject(templates: Templates, title: str, more: int, language: Language) -> str:
     subject = templates.render(

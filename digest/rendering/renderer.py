@@ -25,7 +25,7 @@ from digest.errors import TemplateError
 from digest.locales import Language
 from digest.models import Part, Site, Slot, Subscriber
 from digest.rendering.card import Entry, View, view
-from digest.rendering.personal import personal_words
+from digest.rendering.personal import account_words, personal_words
 from digest.rendering.templating import Templates
 
 KEPT = 8192  # cards; one takes 5 KB
@@ -125,6 +125,10 @@ class Renderer:
             unsubscribe_url=unsubscribe_url,
             preferences_url=preferences_url,
         )
+
+    def account_words(self, kind: str, *, locale: str, url: str, **more: str) -> dict[str, str]:
+        """The words that only this mail has which answers somebody; `url` is its one link."""
+        return account_words(self._templates, kind, locale=locale, url=url, **more)
 
     def _card_html(self, views: Sequence[tuple[str, View]], *, language: Language) -> list[str]:
         rows = [

@@ -34,6 +34,13 @@ NEEDED = (
     "email/digest/card.html",
     "email/digest/line.txt",
     "email/digest/line.html",
+    "email/account.html",
+    "email/account.txt",
+    *(
+        f"email/{kind}/{file}"
+        for kind in ("confirm", "preferences", "change-old", "change-new", "export", "erase")
+        for file in ("subject.txt", "body.txt", "body.html", "words.txt")
+    ),
 )
 # What the look of a part depends on beside the templates.
 LIBRARIES = ("jinja2", "premailer", "cssutils", "lxml")

@@ -6,6 +6,7 @@ for workers, claims, providers and content-addressed parts are those of the deli
 
 from __future__ import annotations
 
+from digest.schema.accounts import consent, quota, request, ticket
 from digest.schema.base import COUNTED, Instant, metadata
 from digest.schema.index import (
     indexed,
@@ -53,6 +54,7 @@ __all__ = [
     "alert",
     "attempt",
     "bounce",
+    "consent",
     "delivery",
     "digest",
     "domain",
@@ -66,7 +68,9 @@ __all__ = [
     "metadata",
     "paper",
     "part",
+    "quota",
     "record",
+    "request",
     "route",
     "run",
     "schedule",
@@ -76,6 +80,7 @@ __all__ = [
     "subscriber",
     "suppression",
     "term",
+    "ticket",
     "topic",
     "worker",
 ]

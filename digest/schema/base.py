@@ -70,4 +70,7 @@ def only_where(condition: str) -> dict[str, Any]:
 # Tables whose ids leave the house, in links and Message-IDs, or are compared with older ones. None
 # is given out again: neither when the newest row is deleted, which SQLite would do by itself, nor
 # after a restore.
-COUNTED = ("subscriber", "digest", "account_mail", "delivery", "attempt", "alert")
+COUNTED = (
+    *("subscriber", "digest", "account_mail", "delivery", "attempt", "alert"),
+    *("consent", "ticket", "request"),
+)

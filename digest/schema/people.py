@@ -8,14 +8,17 @@ from sqlalchemy import (
     Column,
     ForeignKey,
     Index,
+    Integer,
     SmallInteger,
     String,
     Table,
     Text,
+    false,
+    text,
 )
 
 from digest.models import Status
-from digest.schema.base import Id, Instant, metadata, one_of
+from digest.schema.base import Id, Instant, metadata, one_of, only_where
 
 topic = Table(
     "topic",
@@ -47,8 +50,13 @@ subscriber = Table(
     Column("paused_until", Instant),
     # A hint that lets planning find who is due; the schedule's history is the truth.
     Column("next_due_at", Instant, index=True),
+    # Of the links in mails, and of the feed of saved papers: an older one is worth nothing.
+    Column("generation", Integer, nullable=False, server_default=text("0")),
+    Column("saved_generation", Integer, nullable=False, server_default=text("0")),
     one_of("status", Status),
     CheckConstraint("hour BETWEEN 0 AND 23", name="hour"),
+    Index("ix_subscriber_unconfirmed", "created_at", **only_where("confirmed_at IS NULL")),
+    Index("ix_subscriber_paused", "paused_until", **only_where("status = 'paused'")),
     sqlite_autoincrement=True,
 )
 
@@ -64,6 +72,7 @@ schedule = Table(
     Column("frequency", String(10), nullable=False),
     Column("weekday", SmallInteger),
     Column("active", Boolean, nullable=False),
+    Column("welcome", Boolean, nullable=False, server_default=false()),  # a digest at once
     Index(None, "until"),
 )
 

@@ -77,6 +77,18 @@ def _split_url(text: str) -> SplitResult:
     return parts
 
 
+def domain(text: str) -> str:
+    """The part of an address after the @-sign, in lower-case A-labels."""
+    from email_validator import EmailNotValidError, validate_email  # noqa: PLC0415 - as above
+
+    name = text.removeprefix("@")
+    try:
+        found = validate_email(f"postmaster@{name}", check_deliverability=False)
+    except EmailNotValidError as error:
+        raise ValueError(f"{text!r} is no domain: {error}") from None
+    return (found.ascii_domain or name).lower()
+
+
 def web_page(text: str) -> str:
     """An http(s) URL; empty stays empty."""
     if text:

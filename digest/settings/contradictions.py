@@ -61,6 +61,13 @@ def contradictions(given: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
             ("arxiv_interval", "arxiv_url", "arxiv_rss_url"),
             f"arXiv asks for {ARXIV_WAIT:g} s between requests: write {ARXIV_WAIT:g} or more",
         )
+    if (given.signup == "domains") != bool(given.signup_domains):
+        words = (
+            "name the domains whose addresses may subscribe"
+            if given.signup == "domains"
+            else f"it is used with {PREFIX}SIGNUP=domains alone"
+        )
+        yield ("signup_domains", "signup"), words
     if given.weight_trend == given.weight_topic == 0:
         yield ("weight_trend", "weight_topic"), "both weights are 0: nothing would have a score"
     windows = ("lookback_hours", "weekly_window_days")

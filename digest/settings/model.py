@@ -7,6 +7,7 @@ docs/settings.md say, so each is one sentence that needs no other.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -33,6 +34,7 @@ GROUPS = {
     "sender_address": "The sender",
     "hf_url": "The sources",
     "hour": "A new subscriber's digest",
+    "signup": "Signing up",
     "cards": "Ranking and selection",
     "collect_cron": "Time and patience",
     "late_after_minutes": "Operations",
@@ -268,6 +270,44 @@ class Settings(BaseSettings):
         0, description="The day of a weekly digest."
     )
     max_papers: int = Field(12, ge=1, le=50, description="The most papers in one digest.")
+
+    signup: Literal["open", "domains", "closed"] = Field(
+        "open",
+        description="Who may subscribe: everybody, only addresses of DIGEST_SIGNUP_DOMAINS, or"
+        " nobody.",
+    )
+    signup_domains: Annotated[
+        tuple[Annotated[str, AfterValidator(checks.domain)], ...], Words, Once
+    ] = Field((), description="The domains whose addresses may subscribe, without subdomains.")
+    signup_mx: bool = Field(
+        False,
+        description="Ask the DNS whether an address's domain takes mail before writing there.",
+    )
+    welcome: bool = Field(
+        True, description="Send the first digest as soon as somebody has confirmed."
+    )
+    account_mails_daily: int = Field(
+        3,
+        ge=1,
+        le=100,
+        description="The most mails that one address gets a day (UTC) because somebody asked for"
+        " them: confirmations, lost links and the like.",
+    )
+    signups_hourly: int = Field(
+        10,
+        ge=1,
+        description="The most requests for mail an hour from one network: an IPv4 /24 or IPv6 /64.",
+    )
+    confirmations_hourly: int = Field(
+        200,
+        ge=1,
+        description="The most confirmation mails an hour in all; the operator is told when it is"
+        " reached.",
+    )
+    trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], Words, Once] = Field(
+        (ip_network("127.0.0.0/8"), ip_network("::1/128")),
+        description="The networks of your proxies, whose X-Forwarded-For is believed.",
+    )
 
     cards: int = Field(
         7, ge=1, le=50, description="How many papers have a card; the rest is a short list."

@@ -45,6 +45,18 @@ def forget(engine: Engine, *, before: datetime, digests_before: datetime) -> dic
     }
 
 
+def forget_asking(engine: Engine, *, before: datetime) -> dict[str, int]:
+    """Forget what was asked before then: mailed links that are over, and how often who asked."""
+    requests, tickets, quotas = schema.request, schema.ticket, schema.quota
+    with writing(engine) as connection:
+        counted = connection.execute(delete(quotas).where(quotas.c.start < before)).rowcount
+    return {
+        "quotas": counted,
+        "requests": _delete_first(engine, requests, requests.c.created_at < before),
+        "tickets": _delete_first(engine, tickets, tickets.c.created_at < before),
+    }
+
+
 def _delete_first(engine: Engine, table: Table, old: ColumnElement[bool]) -> int:
     """Delete old rows of a table whose keys grow with time; it has no index by time.
 

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import islice
 
-from sqlalchemy import Connection, RowMapping, delete, select, update
+from sqlalchemy import Connection, RowMapping, select
 
 from digest import schema
-from digest.models import OptOut, State, Status
-from digest.storage import subscribers
+from digest.models import OptOut, Status
+from digest.storage import erasing, subscribers
 from digest.storage.database import insert_ignoring
 from digest.suppression import address_hashes
 
@@ -43,15 +43,19 @@ def replay(
 ) -> dict[Status, int]:
     """Do again what the entries say; harmless when repeated. How many people changed, by kind.
 
-    Who confirmed their address after an entry came back, and stays. An address of an entry after
-    `since`, the backup, is suppressed even if nobody has it.
+    Who confirmed their address after an entry came back, and stays; who asked to, and has not
+    confirmed, gets no digest anyway. An address of an entry after `since`, the backup, is
+    suppressed even if nobody has it.
     """
     changed = Counter[Status]()
     for batch in _batches(entries):
         people = _people(connection, batch)
         for found in batch:
             known = {
-                row["id"]: row["confirmed_at"] for hash_ in found.hashes for row in people[hash_]
+                row["id"]: row["confirmed_at"]
+                for hash_ in found.hashes
+                for row in people[hash_]
+                if not _asked_anew(row, found)
             }
             if any(confirmed_at and confirmed_at > found.at for confirmed_at in known.values()):
                 continue
@@ -68,7 +72,9 @@ def unknown(connection: Connection, entries: Iterable[OptOut]) -> list[OptOut]:
     for batch in _batches(entries):
         people = _people(connection, batch)
         for one in batch:
-            rows = [row for hash_ in one.hashes for row in people[hash_]]
+            rows = [
+                row for hash_ in one.hashes for row in people[hash_] if not _asked_anew(row, one)
+            ]
             if any(row["confirmed_at"] and row["confirmed_at"] > one.at for row in rows):
                 continue
             known = {Status.ERASED} if one.kind is Status.ERASED else _LEFT
@@ -89,19 +95,25 @@ def _people(connection: Connection, batch: Sequence[OptOut]) -> defaultdict[str,
     found = defaultdict[str, list[RowMapping]](list)
     hashes = {hash_ for one in batch for hash_ in one.hashes}
     for row in connection.execute(
-        select(table.c.id, table.c.address_hash, table.c.confirmed_at, table.c.status).where(
-            table.c.address_hash.in_(hashes)
-        )
+        select(
+            *(table.c.id, table.c.address_hash, table.c.status),
+            *(table.c.created_at, table.c.confirmed_at),
+        ).where(table.c.address_hash.in_(hashes))
     ).mappings():
         found[row["address_hash"]].append(row)
     return found
+
+
+def _asked_anew(row: RowMapping, entry: OptOut) -> bool:
+    """Whether somebody of that address came after the entry, and is yet to confirm."""
+    return bool(row["status"] == Status.PENDING and row["created_at"] > entry.at)
 
 
 def _leave(connection: Connection, subscriber_id: int, kind: Status, *, now: datetime) -> bool:
     why = Status.UNSUBSCRIBED if kind is Status.ERASED else kind
     left = subscribers.unsubscribe(connection, subscriber_id, now=now, detail=_DETAIL, status=why)
     if kind is Status.ERASED:
-        return erase(connection, subscriber_id, now=now)
+        return erasing.erase(connection, subscriber_id, now=now)
     return left
 
 
@@ -113,41 +125,3 @@ def _suppress(connection: Connection, found: OptOut) -> None:
             for hash_ in found.hashes
         ],
     )
-
-
-def erase(connection: Connection, subscriber_id: int, *, now: datetime) -> bool:
-    """Forget who somebody is, who gets no mail any more; False when that was so already.
-
-    The ledger's rows stay, so that it goes on adding up; nothing in them names the person. What
-    waited for them is skipped.
-    """
-    people, deliveries = schema.subscriber, schema.delivery
-    digests, mails = schema.digest, schema.account_mail
-    erased = connection.execute(
-        update(people)
-        .where(people.c.id == subscriber_id, people.c.status != Status.ERASED)
-        .values(
-            status=Status.ERASED,
-            address="",
-            address_key=f"erased {subscriber_id}",  # no address has a space there
-            name="",
-        )
-    ).rowcount
-    if not erased:
-        return False
-    for table, delivered in (
-        (digests, deliveries.c.digest_id),
-        (mails, deliveries.c.account_mail_id),
-    ):
-        # Found by what they deliver: an index of their own would cost at every move of every mail.
-        mine = table.c.subscriber_id == subscriber_id
-        theirs = delivered.in_(select(table.c.id).where(mine))
-        connection.execute(
-            update(deliveries)
-            .where(theirs, deliveries.c.state.in_([State.PLANNED, State.CLAIMED, State.DEFERRED]))
-            .values(state=State.SKIPPED, reason=Status.ERASED, worker_id=None, ended_at=now)
-        )
-        connection.execute(update(deliveries).where(theirs).values(address=""))
-        connection.execute(update(table).where(mine).values(personal={}))
-    connection.execute(delete(schema.follow).where(schema.follow.c.subscriber_id == subscriber_id))
-    return True

@@ -127,7 +127,7 @@ def _planned_until(dialect: str) -> Executable:
 def histories(connection: Connection, subscriber_ids: Collection[int]) -> dict[int, list[Schedule]]:
     """Each one's schedules, oldest first."""
     found: dict[int, list[Schedule]] = defaultdict(list)
-    for subscriber_id, since, zone, hour, frequency, weekday, active in unpacked(
+    for subscriber_id, since, zone, hour, frequency, weekday, active, welcome in unpacked(
         connection.execute(_histories(connection.dialect.name), {"ids": listing(subscriber_ids)})
     ):
         found[subscriber_id].append(
@@ -138,6 +138,7 @@ def histories(connection: Connection, subscriber_ids: Collection[int]) -> dict[i
                 frequency=Frequency(frequency),
                 weekday=weekday,
                 active=bool(active),
+                welcome=bool(welcome),
             )
         )
     for history in found.values():
@@ -149,7 +150,9 @@ def histories(connection: Connection, subscriber_ids: Collection[int]) -> dict[i
 @cache
 def _histories(dialect: str) -> Executable:
     table, people = schema.schedule, people_of(dialect)
-    names = ("subscriber_id", "since", "zone", "hour", "frequency", "weekday", "active")
+    names = (
+        *("subscriber_id", "since", "zone", "hour", "frequency", "weekday", "active", "welcome"),
+    )
     return select(listed(dialect, *(table.c[name] for name in names))).join(
         people, people.c.id == table.c.subscriber_id
     )

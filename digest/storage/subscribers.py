@@ -25,8 +25,9 @@ from digest import schema
 from digest.cadence import known_zone, next_slot
 from digest.errors import NotFound
 from digest.models import Frequency, Newcomer, Schedule, Status, Subscriber, Wishes
-from digest.storage import schedules
+from digest.storage import consents, schedules
 from digest.storage.batches import listing, people_of
+from digest.storage.consents import What
 from digest.storage.database import insert_ignoring, listed, unpacked
 from digest.storage.schedules import INSTANT
 
@@ -135,7 +136,7 @@ def change(connection: Connection, subscriber_id: int, wishes: Wishes, *, now: d
     before = (subscriber.zone, subscriber.hour, subscriber.frequency, subscriber.weekday)
     if before != (wishes.zone, wishes.hour, wishes.frequency, wishes.weekday):
         active = subscriber.status is Status.ACTIVE
-        _schedule(connection, subscriber_id, wishes, active=active, since=now)
+        reschedule(connection, subscriber_id, wishes, active=active, since=now)
 
 
 def follow(connection: Connection, wanted: Mapping[int, Collection[str]]) -> None:
@@ -180,6 +181,7 @@ def unsubscribe(
                 table.c.frequency,
                 table.c.weekday,
                 table.c.max_papers,
+                table.c.locale,
             )
         )
         .mappings()
@@ -188,18 +190,28 @@ def unsubscribe(
     if row is None:
         return False
     wishes = Wishes(**{name: row[name] for name in row if name != "address_hash"})
-    _schedule(connection, subscriber_id, wishes, active=False, since=now)
+    reschedule(connection, subscriber_id, wishes, active=False, since=now)
     connection.execute(
         insert_ignoring(connection, schema.suppression).values(
             address_hash=row["address_hash"], reason=status, detail=detail, since=now
         )
     )
+    consents.add(
+        connection, subscriber_id, What(status), source=detail, now=now, locale=row["locale"]
+    )
     return True
 
 
-def _schedule(
-    connection: Connection, subscriber_id: int, wishes: Wishes, *, active: bool, since: datetime
+def reschedule(
+    connection: Connection,
+    subscriber_id: int,
+    wishes: Wishes,
+    *,
+    active: bool,
+    since: datetime,
+    welcome: bool = False,
 ) -> None:
+    """Let other wishes hold from then on, or that nothing is due; `welcome`: a digest at once."""
     table = schema.schedule
     # Two changes at one instant are one; so is what a clock that was set back makes undone.
     connection.execute(
@@ -222,6 +234,7 @@ def _schedule(
             frequency=wishes.frequency,
             weekday=wishes.weekday,
             active=active,
+            welcome=welcome,
         )
     )
     schedules.refresh_due(connection, schedules.planned_until(connection, [subscriber_id]))
@@ -295,6 +308,8 @@ def _with_topics(connection: Connection, rows: Sequence[Row[Any]]) -> list[Subsc
             created_at=row.created_at,
             confirmed_at=row.confirmed_at,
             locale=row.locale,
+            paused_until=row.paused_until,
+            generation=row.generation,
             topics=tuple(sorted(followed.get(row.id, ()))),
         )
         for row in rows

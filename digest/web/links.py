@@ -7,7 +7,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from digest.errors import NotFound, TokenError
+from digest.errors import NotFound, TokenError, TokenExpired
 from digest.models import Status
 from digest.storage import subscribers
 from digest.storage import topics as all_topics
@@ -44,7 +44,8 @@ def _left(web: Web, request: Request, subscriber_id: int) -> Response:
 
 def settings(web: Web, request: Request) -> Response:
     """What is set for a subscriber, in words."""
-    subscriber_id = web.subject(request, Purpose.PREFERENCES)
+    claim = web.claim(request, Purpose.PREFERENCES)
+    subscriber_id = claim.subject
     with reading(web.engine) as connection:
         try:
             subscriber = subscribers.get(connection, subscriber_id)
@@ -53,6 +54,8 @@ def settings(web: Web, request: Request) -> Response:
         topics = all_topics.followed_by(connection, subscriber_id)
     if subscriber.status is Status.ERASED:
         raise TokenError("This link's subscriber is erased.")
+    if subscriber.generation != claim.generation:
+        raise TokenExpired("This link was replaced by newer ones.")
     return web.page(
         request,
         "settings.html",

@@ -19,7 +19,7 @@ from digest.errors import TemplateError
 from digest.inbox import keys
 from digest.locales import SOURCE, Language, available, language
 from digest.rendering.prose import one_line, plain
-from digest.tokens import Purpose, verify
+from digest.tokens import Claim, Purpose, verify
 from digest.web import WebSite
 from digest.web.languages import nearest, preferred
 from digest.web.origin import from_here
@@ -84,8 +84,12 @@ class Web:
 
     def subject(self, request: Request, purpose: Purpose) -> int:
         """Whom the token in the path is about. Raises TokenError."""
+        return self.claim(request, purpose).subject
+
+    def claim(self, request: Request, purpose: Purpose) -> Claim:
+        """What the token in the path says. Raises TokenError."""
         token = request.path_params["token"]
-        return verify(token, purpose, secrets=self.secrets, now=self.clock()).subject
+        return verify(token, purpose, secrets=self.secrets, now=self.clock())
 
 
 def load_templates(folder: Path) -> dict[str, Environment]:

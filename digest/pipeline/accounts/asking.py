@@ -1,0 +1,206 @@
+"""Asking: an address is typed on a page, and what follows comes by mail, to whoever reads it.
+
+The page's answer must be the same for known and unknown addresses, in status, body and time. So
+what it waits for looks up nobody: a request is counted and kept. It is answered afterwards.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from datetime import datetime
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any
+
+from sqlalchemy import Connection
+
+from digest.models import Frequency, Status, Subscriber, Wishes
+from digest.pipeline.accounts import mails
+from digest.pipeline.accounts.base import Accounts, newcomer, settings_link, spoken
+from digest.pipeline.accounts.limits import (
+    Refusal,
+    Refused,
+    take_addresses,
+    take_confirmation,
+    take_network,
+)
+from digest.storage import quotas, requests, standing, subscribers
+from digest.storage.database import reading, writing
+from digest.storage.quotas import DAY
+from digest.storage.requests import Request
+from digest.suppression import address_key
+
+log = logging.getLogger(__name__)
+
+SUBSCRIBE, LOST_LINK = "subscribe", "lost link"
+
+
+def answer_to(kind: str, status: Status | None) -> str:
+    """Which mail answers a request, by who asked; "" for none. None is nobody we know.
+
+    Whoever does not get digests is asked anew, why ever that is so: only they can come back.
+    """
+    if status in (Status.ACTIVE, Status.PAUSED):
+        return "preferences"
+    if kind == SUBSCRIBE or status is Status.PENDING:
+        return "confirm"
+    return ""
+
+
+def ask(
+    accounts: Accounts,
+    address: str,
+    *,
+    locale: str,
+    source: str,
+    client: IPv4Address | IPv6Address,
+    suspicious: bool = False,
+    wishes: Wishes | None = None,
+    topics: Sequence[str] = (),
+) -> Refusal | None:
+    """Take a wish to subscribe; AddressError. What is answered tells nobody who subscribes.
+
+    `source` is the page, `wishes` and `topics` what was chosen there: they hold for somebody new,
+    never for who has an account. `suspicious` is only counted: autofill is fast, too.
+    """
+    address = address.strip()
+    key = _checked(address)
+    domain = key.rpartition("@")[2]
+    if accounts.signup == "closed":
+        return Refusal.CLOSED
+    if accounts.signup == "domains" and domain not in accounts.domains:
+        return Refusal.DOMAIN
+    if accounts.takes_mail is not None and not accounts.takes_mail(domain):
+        return Refusal.NO_MAIL
+    tongue = spoken(locale, otherwise=accounts.usual.locale)
+    wanted = replace(wishes or accounts.usual, name="", locale=tongue)
+    data = {
+        "locale": tongue,
+        "source": source,
+        "wishes": asdict(wanted),
+        "topics": [*topics],
+    }
+    return _take(accounts, SUBSCRIBE, address, key, data, client=client, suspicious=suspicious)
+
+
+def lost_link(
+    accounts: Accounts,
+    address: str,
+    *,
+    locale: str,
+    source: str,
+    client: IPv4Address | IPv6Address,
+    suspicious: bool = False,
+) -> Refusal | None:
+    """Take a wish for the link to one's settings; AddressError. The answer is as that of `ask`."""
+    address = address.strip()
+    key = _checked(address)
+    data = {"locale": spoken(locale, otherwise=accounts.usual.locale), "source": source}
+    return _take(accounts, LOST_LINK, address, key, data, client=client, suspicious=suspicious)
+
+
+def _checked(address: str) -> str:
+    """The key of an address that can be written to; AddressError."""
+    key = address_key(address)
+    mails.check(address)
+    return key
+
+
+def _take(
+    accounts: Accounts,
+    kind: str,
+    address: str,
+    key: str,
+    data: Mapping[str, Any],
+    *,
+    client: IPv4Address | IPv6Address,
+    suspicious: bool,
+) -> Refusal | None:
+    now = accounts.clock()
+    try:
+        with writing(accounts.engine) as connection:
+            # In this order, always: two who wait for each other would wait in vain.
+            if suspicious:
+                quotas.take(connection, "suspicious", window=DAY, now=now)
+            take_network(connection, accounts, client, now=now)
+            take_addresses(connection, accounts, [key], now=now)
+            if kind == SUBSCRIBE:
+                take_confirmation(connection, accounts, now=now)
+            requests.add(connection, kind, address=address, key=key, data=data, now=now)
+    except Refused as refused:
+        return refused.why
+    return None
+
+
+def answer(accounts: Accounts) -> int:
+    """Answer what was asked; how many. One that goes wrong stops none of the others."""
+    answered = 0
+    while True:
+        now = accounts.clock()
+        with reading(accounts.engine) as connection:
+            if not requests.is_any(connection, now=now):
+                return answered
+        request_id = None
+        try:
+            with writing(accounts.engine) as connection:
+                request_id = requests.due(connection, now=now)
+                if request_id is None:  # others are at it
+                    return answered
+                request = requests.take(connection, request_id)
+                if request is not None:
+                    _answer(connection, accounts, request, now=now)
+        except Exception:
+            if request_id is None:
+                raise
+            log.exception("A request cannot be answered.", extra={"action": "request"})
+            with writing(accounts.engine) as connection:
+                requests.put_off(connection, request_id, now=now)
+            continue
+        answered += 1
+
+
+def _answer(connection: Connection, accounts: Accounts, request: Request, *, now: datetime) -> None:
+    person = _person(connection, accounts, request, now=now)
+    kind = answer_to(request.kind, person.status if person else None)
+    name, locale = f"request {request.id}", str(request.data["locale"])
+    if person is None or not kind:
+        return
+    if kind == "preferences":
+        mails.send(
+            connection,
+            accounts,
+            kind,
+            name,
+            to=person.address,
+            person=person,
+            locale=person.locale,
+            url=settings_link(accounts, person, now=now),
+            now=now,
+        )
+        return
+    if request.kind != SUBSCRIBE:  # who asked to subscribe was counted there
+        try:
+            take_confirmation(connection, accounts, now=now)
+        except Refused:
+            return
+    mails.send_confirmation(
+        connection,
+        accounts,
+        name,
+        person=person,
+        locale=locale,
+        source=str(request.data["source"]),
+        now=now,
+    )
+
+
+def _person(
+    connection: Connection, accounts: Accounts, request: Request, *, now: datetime
+) -> Subscriber | None:
+    if request.kind != SUBSCRIBE:
+        return subscribers.find(connection, request.address_key)
+    wishes = dict(request.data["wishes"])
+    wishes["frequency"] = Frequency(wishes["frequency"])
+    new = newcomer(accounts, request.address, Wishes(**wishes), request.data["topics"])
+    return standing.add_pending(connection, new, now=now)
