@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
@@ -52,7 +52,7 @@ from digest.storage.database import (
 from digest.storage.forgetting import forget
 from digest.storage.sources import Read
 from digest.suppression import address_hashes, address_key
-from digest.tokens import Purpose, sign
+from digest.tokens import Purpose, digest_subject, sign
 
 log = logging.getLogger(__name__)
 
@@ -378,12 +378,16 @@ def _plan_of(
 ) -> Plan:
     """What planning needs, from the settings."""
 
-    def links(subscriber: Subscriber, now: datetime) -> Mapping[str, str]:
+    def links(subscriber: Subscriber, slot: date, now: datetime) -> Mapping[str, str]:
         way_out = sign(Purpose.UNSUBSCRIBE, subscriber.id, secrets=secrets, now=now)
         wishes = sign(Purpose.PREFERENCES, subscriber.id, secrets=secrets, now=now)
+        digest = digest_subject(subscriber.id, slot)
+        view = sign(Purpose.VIEW, digest, secrets=secrets, now=now)
         return {
             "unsubscribe_url": f"{settings.base_url}/u/{way_out}",
-            "preferences_url": f"{settings.base_url}/settings/{wishes}",
+            "preferences_url": f"{settings.base_url}/me/{wishes}",
+            "view_url": f"{settings.base_url}/v/{view}",
+            "feedback": sign(Purpose.FEEDBACK, digest, secrets=secrets, now=now),
         }
 
     return Plan(

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, RowMapping, delete, select, update
 
 from digest import schema
 from digest.models import OptOut, State, Status
-from digest.storage import subscribers
+from digest.storage import interests, subscribers
 from digest.storage.database import insert_ignoring
 from digest.suppression import address_hashes
 
@@ -150,4 +150,5 @@ def erase(connection: Connection, subscriber_id: int, *, now: datetime) -> bool:
         connection.execute(update(deliveries).where(theirs).values(address=""))
         connection.execute(update(table).where(mine).values(personal={}))
     connection.execute(delete(schema.follow).where(schema.follow.c.subscriber_id == subscriber_id))
+    interests.erase(connection, subscriber_id)
     return True
