@@ -417,6 +417,8 @@ def letters() -> list[usual.Letter]:
         tag="",
         links=[],
         why="",
+        noted=False,
+        mutes=False,
     )
     return [
         usual.Letter(words=_words(name, f"{name}@example.org"), papers=[paper])
