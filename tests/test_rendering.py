@@ -174,7 +174,7 @@ ABSTRACT = "Reading is slow. We propose agents that read slowly. They win. " * 1
     ],
 )
 def test_a_full_card_has_the_whole_abstract(
-    renderer: Renderer, changes: dict[str, str], shown: str | None
+    renderer: Renderer, changes: dict[str, Any], shown: str | None
 ) -> None:
     entry = replace(mails.entry(**changes), full=True)
     [part] = renderer.cards([entry], locale="en")
