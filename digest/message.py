@@ -42,7 +42,10 @@ def message_id(kind: str, key: str, *, sender_address: str) -> str:
 
 
 def envelope(subscriber: Subscriber, slot: Slot, *, now: datetime, site: Site) -> dict[str, str]:
-    """`freeze` for a digest: one Message-ID for a subscriber and slot, however often it is sent."""
+    """`freeze` for a digest: one Message-ID for a subscriber and slot, however often it is sent.
+
+    Without HTML for who wants it so.
+    """
     return freeze(
         name=subscriber.name,
         address=subscriber.address,
@@ -52,20 +55,24 @@ def envelope(subscriber: Subscriber, slot: Slot, *, now: datetime, site: Site) -
             f"{subscriber.id}:{slot.date.isoformat()}",
             sender_address=site.sender_address,
         ),
+        plain=subscriber.plain,
     )
 
 
-def freeze(*, name: str, address: str, date: datetime, message_id: str) -> dict[str, str]:
+def freeze(
+    *, name: str, address: str, date: datetime, message_id: str, plain: bool = False
+) -> dict[str, str]:
     """What the headers of one mail are made of, beside the words; JSON-ready, to be stored.
 
-    Raises AddressError for an address that cannot be written to.
+    A plain mail has one body, the text, and therefore no boundary. Raises AddressError for an
+    address that cannot be written to.
     """
     return {
         "name": one_line(name),
         "address": mailbox(address),
         "date": _date(date),
         "message_id": message_id,
-        "boundary": "=_" + hashlib.sha256(message_id.encode()).hexdigest()[:40],
+        "boundary": "" if plain else "=_" + hashlib.sha256(message_id.encode()).hexdigest()[:40],
     }
 
 
@@ -102,11 +109,12 @@ def head(site: Site) -> bytes:
         # RFC 3834 5: keeps out-of-office replies away. A digest is periodic, not an answer.
         ("Auto-Submitted", "auto-generated"),
         ("MIME-Version", "1.0"),
-        ("Content-Type", 'multipart/alternative;\r\n boundary="@@boundary@@"'),
     ]
+    parted = [("Content-Type", 'multipart/alternative;\r\n boundary="@@boundary@@"')]
     written = (
         f"{sender}\r\n{_lines(headers)}"
         f"@@?unsubscribe_url@@{_lines(listed)}@@/unsubscribe_url@@{_lines(last)}"
+        f"@@?boundary@@{_lines(parted)}@@/boundary@@"
     )
     return written.encode()
 

@@ -45,6 +45,38 @@ class Frequency(StrEnum):
     WEEKLY = "weekly"
 
 
+class Detail(StrEnum):
+    """How much a card says of its paper."""
+
+    SUMMARY = "summary"
+    FULL = "full"  # the whole abstract
+
+
+class QuietDay(StrEnum):
+    """What comes when nothing reaches the minimum."""
+
+    SKIP = "skip"  # no mail
+    SEND = "send"  # the best that there are, few
+
+
+class InterestKind(StrEnum):
+    """What somebody may follow, name as an example, or never want to see."""
+
+    AUTHOR = "author"
+    LAB = "lab"
+    SEED = "seed"
+    MUTED_WORD = "muted_word"
+    MUTED_TOPIC = "muted_topic"
+
+
+class Action(StrEnum):
+    """What somebody may say of a paper."""
+
+    MORE = "more"
+    LESS = "less"
+    SAVE = "save"
+
+
 class Status(StrEnum):
     """A subscriber's standing; only ACTIVE is written to."""
 
@@ -194,6 +226,41 @@ class Wishes:
     weekday: int | None = None
     name: str = ""
     locale: str = "en"
+    min_score: float | None = None  # 0..1; None: the house's
+    detail: Detail = Detail.SUMMARY
+    quiet_day: QuietDay = QuietDay.SKIP
+    plain: bool = False  # mails without HTML
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interest:
+    """Something that somebody follows, named as an example, or muted."""
+
+    kind: InterestKind
+    value: str  # as typed
+    key: str  # what it is found by: equal keys are one interest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interests:
+    """All that one person said of what they want to read, beside the topics that they follow."""
+
+    kept: tuple[Interest, ...] = ()
+    searches: tuple[str, ...] = ()  # filters in their canonical form
+    more: tuple[int, ...] = ()  # papers, the newest opinion first
+    less: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Feedback:
+    """What somebody said of a paper, and in which digest they met it."""
+
+    paper_id: int  # the paper as it is now, whatever it was merged into since
+    action: Action
+    title: str
+    url: str
+    given_at: datetime
+    digest_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,6 +290,10 @@ class Subscriber:
     locale: str = "en"
     paused_until: datetime | None = None
     generation: int = 0  # of the links in their mails
+    min_score: float | None = None
+    detail: Detail = Detail.SUMMARY
+    quiet_day: QuietDay = QuietDay.SKIP
+    plain: bool = False
     topics: tuple[str, ...] = ()  # slugs
 
 

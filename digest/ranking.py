@@ -129,28 +129,43 @@ def topic_score(strengths: Iterable[float]) -> float:
     return min(1.0, found[0] + 0.1 * (len(found) - 1)) if found else 0.0
 
 
-def score(candidate: Candidate, topics: Collection[str], *, weights: Weights) -> float:
+def score(
+    candidate: Candidate, topics: Collection[str], *, weights: Weights, own: Sequence[float] = ()
+) -> float:
     """How good a paper is now for somebody who follows these topics; 0..1.
 
-    Somebody who follows none is ranked by popularity and freshness alone.
+    Somebody who follows none is ranked by popularity and freshness alone. `own` are the strengths
+    of topics that are theirs alone.
     """
-    return _blend(candidate, topics, weights=weights, freshness=candidate.freshness)
+    return _blend(candidate, topics, own, weights=weights, freshness=candidate.freshness)
 
 
-def merit(candidate: Candidate, topics: Collection[str], *, weights: Weights) -> float:
+def merit(
+    candidate: Candidate, topics: Collection[str], *, weights: Weights, own: Sequence[float] = ()
+) -> float:
     """The score that a paper had when it was new; 0..1."""
-    return _blend(candidate, topics, weights=weights, freshness=1.0)
+    return _blend(candidate, topics, own, weights=weights, freshness=1.0)
 
 
 def _blend(
-    candidate: Candidate, topics: Collection[str], *, weights: Weights, freshness: float
+    candidate: Candidate,
+    topics: Collection[str],
+    own: Sequence[float],
+    *,
+    weights: Weights,
+    freshness: float,
 ) -> float:
     trend = candidate.popularity * freshness
-    if not topics:
+    if not topics and not own:
         return trend
     matches = candidate.matches
-    topic = topic_score(matches[slug].strength for slug in topics if slug in matches)
+    topic = topic_score([*own, *(matches[slug].strength for slug in topics if slug in matches)])
     return (weights.trend * trend + weights.topic * topic) / (weights.trend + weights.topic)
+
+
+def lifted(value: float, by: float) -> float:
+    """A score that gains or loses so much; 0..1."""
+    return min(1.0, max(0.0, value + by))
 
 
 def order(candidate: Candidate, value: float) -> tuple[float, int, float, int]:

@@ -4,12 +4,15 @@ Candidates are the papers that became known since the subscriber's last digest; 
 had are none, nor is anything older than the window. A paper that was passed over before comes
 back only when its votes rose. What scores below the minimum stays out: on a quiet day the digest
 is short, or there is none and the reason is stored.
+
+What one person said of papers (see `digest.taste`) changes a few of the candidates for them; those
+are scored anew, and the shared lists are merged with them.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Set
+from collections.abc import Collection, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from heapq import merge
@@ -17,10 +20,15 @@ from itertools import islice
 from typing import NamedTuple
 
 from digest.models import Frequency, Item, Reason
-from digest.ranking import Candidate, Weights, merit, order, score
+from digest.ranking import Candidate, Weights, lifted, merit, order, score
+from digest.taste import NO_LIFT, Judgement, Lift
 
 # What was stored while the last digest was being planned may carry an earlier time than it.
 OVERLAP = timedelta(hours=1)
+# A quiet day's digest, for who wants one nevertheless.
+QUIET = 3  # papers
+# Who follows searches alone, and no topic, is somebody who follows topics. No slug is empty.
+SEARCHES_ALONE = frozenset({""})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +70,7 @@ class Offer(NamedTuple):
     candidate: Candidate
     card: Item
     line: Item  # the same, for who has better ones enough
+    merit: float
 
 
 class Shortlists:
@@ -108,6 +117,15 @@ class Shortlists:
             sorted(offer for offer in several_offers if offer),
         )
 
+    def lifted(self, topics: frozenset[str], judgement: Judgement) -> list[Offer]:
+        """What a person's interests make of the candidates that they change, best first."""
+        found = []
+        for paper_id, lift in judgement.lifts.items():
+            if candidate := self._candidates.get(paper_id):
+                matching = topics & self._topics[paper_id] or SEARCHES_ALONE if topics else topics
+                found.append(self._offer(candidate, matching, lift))
+        return sorted(offer for offer in found if offer)
+
     def _list(self, topics: tuple[str, ...], paper_ids: Iterable[int]) -> list[Offer]:
         if topics not in self._sorted:
             offers = (self._offer(self._candidates[paper_id], topics) for paper_id in paper_ids)
@@ -120,17 +138,21 @@ class Shortlists:
             self._offers[key] = self._offer(self._candidates[paper_id], key[1])
         return self._offers[key]
 
-    def _offer(self, candidate: Candidate, topics: Collection[str]) -> Offer | None:
+    def _offer(
+        self, candidate: Candidate, topics: Collection[str], lift: Lift = NO_LIFT
+    ) -> Offer | None:
         """The offer for those who follow these of its topics; None where it is not good enough."""
-        if merit(candidate, topics, weights=self._weights) < self._rules.min_score:
+        by, own, why = lift
+        worth = lifted(merit(candidate, topics, weights=self._weights, own=own), by)
+        if worth < self._rules.min_score:
             return None
-        value = score(candidate, topics, weights=self._weights)
-        reasons = _reasons(candidate, topics, rise=self._rules.rise)
+        value = lifted(score(candidate, topics, weights=self._weights, own=own), by)
+        reasons = _reasons(candidate, topics, own=why, rise=self._rules.rise)
         card, line = (
             Item(paper_id=candidate.paper.id, score=value, reasons=reasons, card=card)
             for card in (True, False)
         )
-        return Offer(order(candidate, value), candidate, card, line)
+        return Offer(order(candidate, value), candidate, card, line, worth)
 
 
 def _without(offers: Iterable[Offer], paper_ids: Set[int]) -> Iterator[Offer]:
@@ -145,6 +167,25 @@ def news(offers: Iterable[Offer], *, window: Window, rules: Rules) -> Iterator[O
             yield offer
 
 
+def for_one(
+    offers: Iterable[Offer],
+    changed: Iterable[Offer],
+    *,
+    judgement: Judgement,
+    min_score: float | None,
+) -> Iterator[Offer]:
+    """What everybody is offered as one person's interests change it; both best first."""
+    lifts, out = judgement.lifts, judgement.out
+    offers = (
+        offer
+        for offer in offers
+        if offer.card.paper_id not in lifts and offer.card.paper_id not in out
+    )
+    for offer in merge(offers, changed):
+        if min_score is None or offer.merit >= min_score:
+            yield offer
+
+
 def choose(
     offers: Iterable[Offer], *, had: Collection[int], max_papers: int, rules: Rules
 ) -> tuple[Item, ...]:
@@ -156,8 +197,10 @@ def choose(
     )
 
 
-def _reasons(candidate: Candidate, topics: Collection[str], *, rise: int) -> tuple[Reason, ...]:
-    found = []
+def _reasons(
+    candidate: Candidate, topics: Collection[str], *, rise: int, own: Sequence[Reason] = ()
+) -> tuple[Reason, ...]:
+    found = [*own]
     followed = sorted(
         (slug for slug in candidate.matches if slug in topics),
         key=lambda slug: (-candidate.matches[slug].strength, slug),

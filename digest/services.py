@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
@@ -61,7 +61,7 @@ from digest.storage.erasing import remove_unconfirmed
 from digest.storage.forgetting import forget, forget_asking
 from digest.storage.sources import Read
 from digest.suppression import address_hashes, address_key
-from digest.tokens import Purpose, sign
+from digest.tokens import Purpose, digest_subject, sign
 
 log = logging.getLogger(__name__)
 
@@ -392,7 +392,7 @@ def _plan_of(
 ) -> Plan:
     """What planning needs, from the settings."""
 
-    def links(subscriber: Subscriber, now: datetime) -> Mapping[str, str]:
+    def links(subscriber: Subscriber, slot: date, now: datetime) -> Mapping[str, str]:
         way_out = sign(Purpose.UNSUBSCRIBE, subscriber.id, secrets=secrets, now=now)
         wishes = sign(
             Purpose.PREFERENCES,
@@ -401,9 +401,16 @@ def _plan_of(
             now=now,
             generation=subscriber.generation,
         )
+        digest = digest_subject(subscriber.id, slot)
+        view, feedback = (
+            sign(purpose, digest, secrets=secrets, now=now, generation=subscriber.generation)
+            for purpose in (Purpose.VIEW, Purpose.FEEDBACK)
+        )
         return {
             "unsubscribe_url": f"{settings.base_url}/u/{way_out}",
-            "preferences_url": f"{settings.base_url}/settings/{wishes}",
+            "preferences_url": f"{settings.base_url}/me/{wishes}",
+            "view_url": f"{settings.base_url}/v/{view}",
+            "feedback": feedback,
         }
 
     return Plan(

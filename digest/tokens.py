@@ -15,7 +15,7 @@ import struct
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 from functools import cache
 
@@ -58,6 +58,26 @@ LIFETIMES: dict[Purpose, timedelta | None] = {
     Purpose.SAVED: None,
 }
 GENERATIONS = 2**16  # after these they begin anew
+
+
+# A digest's subject: whose it is and its slot, for its links are made before it has an id. The
+# slot's date is its distance from the first day, and 16 bits of that last until 2199.
+_FIRST_DAY = date(2020, 1, 1).toordinal()
+_DAYS = 16
+
+
+def digest_subject(subscriber_id: int, slot: date) -> int:
+    """The subject of a digest's token."""
+    days = slot.toordinal() - _FIRST_DAY
+    if not 0 <= days < 1 << _DAYS:
+        raise ValueError(f"no digest has the slot {slot}")
+    return subscriber_id << _DAYS | days
+
+
+def digest_of(subject: int) -> tuple[int, date]:
+    """The subscriber and the slot that `digest_subject` made a subject of."""
+    days = subject & ((1 << _DAYS) - 1)
+    return subject >> _DAYS, date.fromordinal(_FIRST_DAY + days)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

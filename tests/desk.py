@@ -89,9 +89,11 @@ class Desk:
             give_up=timedelta(hours=24),
             site=SITE,
             sources=("huggingface", "arxiv"),
-            links=lambda subscriber, now: {
+            links=lambda subscriber, slot, now: {
                 "unsubscribe_url": f"{SITE.base_url}/u/{subscriber.id}",
-                "preferences_url": f"{SITE.base_url}/settings/{subscriber.id}",
+                "preferences_url": f"{SITE.base_url}/me/{subscriber.id}",
+                "view_url": f"{SITE.base_url}/v/{subscriber.id}_{slot}",
+                "feedback": f"{subscriber.id}_{slot}",
             },
         )
 

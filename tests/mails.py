@@ -41,7 +41,9 @@ SITE = Site(
     imprint_url="https://digest.example.org/imprint",
 )
 UNSUBSCRIBE = "https://digest.example.org/unsubscribe/" + "u" * 40
-PREFERENCES = "https://digest.example.org/preferences/" + "p" * 40
+PREFERENCES = "https://digest.example.org/me/" + "p" * 40
+VIEW = "https://digest.example.org/v/" + "v" * 40
+FEEDBACK = "f" * 40
 
 
 def subscriber(**changes: Any) -> Subscriber:
@@ -154,6 +156,8 @@ def personal(
         "topics": ["agents", "reasoning"],
         "unsubscribe_url": UNSUBSCRIBE,
         "preferences_url": PREFERENCES,
+        "view_url": VIEW,
+        "feedback": FEEDBACK,
     }
     return renderer.personal(chosen, candidates=candidates, **values | changes)
 

@@ -417,6 +417,8 @@ def letters() -> list[usual.Letter]:
         tag="",
         links=[],
         why="",
+        noted=False,
+        mutes=False,
     )
     return [
         usual.Letter(words=_words(name, f"{name}@example.org"), papers=[paper])
@@ -503,7 +505,9 @@ def _words(name: str, address: str) -> dict[str, str]:
         "lead": "Three papers for you.",
         "why": "You get this every day.",
         "unsubscribe_url": f"{population.BASE}/u/{name}",
-        "preferences_url": f"{population.BASE}/settings/{name}",
+        "preferences_url": f"{population.BASE}/me/{name}",
+        "view_url": f"{population.BASE}/v/{name}",
+        "feedback": name,
     }
 
 
@@ -512,13 +516,26 @@ def _mail(
 ) -> bytes:
     """Ada's, but for what is given; `linked` is whose links the HTML has."""
     ada, other = _words("Ada", "ada@example.org"), _words(linked, "")
-    html = "".join(f'<h2 class="title"><a href="{page}">A title</a></h2>' for page in shown)
+    html = f'<a href="{other["view_url"]}">A link</a>'
+    for number, page in enumerate(shown, 1):
+        html += f'<h2 class="title"><a href="{page}">A title</a></h2>'
+        link = f"{population.BASE}/f/{other['feedback']}/{number}"
+        html += "".join(
+            f'<a href="{link}/{act}">A link</a>' for act in ("more", "less", "save", "mute")
+        )
     html += "".join(
         f'<a href="{url}">A link</a>'
-        for url in (other["preferences_url"], other["unsubscribe_url"], population.BASE)
+        for url in (
+            *(other["preferences_url"], other["unsubscribe_url"]),
+            *(f"{population.BASE}/", population.BASE),
+        )
     )
-    text = "".join(f"    {page}\n    PDF: {page}/pdf\n" for page in pages)
-    text += f"{ada['preferences_url']}\n\n{ada['unsubscribe_url']}\n\n{population.BASE}\n"
+    text = "".join(
+        f"    {page}\n    PDF: {page}/pdf\n    Like: {population.BASE}/f/Ada/{number}\n"
+        for number, page in enumerate(pages, 1)
+    )
+    text += f"{ada['view_url']}\n\n{ada['preferences_url']}\n\n{ada['unsubscribe_url']}\n\n"
+    text += f"{population.BASE}/\n\n{population.BASE}\n"
     lines = {
         "To": '"Ada" <ada@example.org>',
         "Subject": ada["subject"],
@@ -541,7 +558,7 @@ def _mail(
         (_mail(), ""),
         (_mail(To='"Ben" <ada@example.org>'), "another's"),
         (_mail(To='"Ada" <ben@example.org>'), "another's"),
-        (_mail(pages=PAGES[1:]), "other papers than theirs in plain"),
+        (_mail(pages=PAGES[::-1]), "other papers than theirs in plain"),
         (_mail(shown=PAGES[::-1]), "other papers than theirs in html"),
         (_mail(Subject="A title for Ben"), "Subject"),
         (_mail(Message_ID="<Ben@example.org>"), "Message-ID"),
@@ -549,7 +566,7 @@ def _mail(
         (_mail(List_Unsubscribe_Post="no"), "List-Unsubscribe-Post:"),
         (_mail(linked="Ben"), "own links in html"),
         (_mail().replace(b"\n\nhttps://digest.example.org/u/Ada\n", b"\n"), "own links in plain"),
-        (_mail().replace(b"/settings/Ada\n", b"/settings/Ben\n"), "own links in plain"),
+        (_mail().replace(b"/me/Ada\n", b"/me/Ben\n"), "own links in plain"),
     ],
     ids=[
         *("right", "name", "address", "text", "order in HTML", "subject", "Message-ID"),

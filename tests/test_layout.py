@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 VALUES = {"errors", "models"}
 CORE = {
     *("papers", "topics", "ranking", "selection", "cadence", "suppression", "tokens", "message"),
+    *("interests", "taste"),
 }
 STAGES = {"sources", "storage", "rendering", "delivery", "inbox", "journal", "providers"}
 BELOW_STAGES = {"schema", "migrations", "locales", "metrics"}

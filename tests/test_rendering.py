@@ -15,8 +15,11 @@ from digest.locales import language
 from digest.models import Mark, Part, Reason
 from digest.rendering import BUDGET, Entry, Renderer, assemble, compose, fit
 from digest.rendering.card import LONGEST_SUMMARY, organisation, summary, view
+from digest.rendering.parts import HERE, NOTE
 from tests import mails
 from tests.desk import DAILY, Desk, FragileRenderer
+
+ACTIONS = ("more", "less", "save", "mute")
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +38,7 @@ def templates(tmp_path: Path) -> Path:
 
 def test_a_card_shows_the_paper(renderer: Renderer) -> None:
     [part] = renderer.cards([mails.entry()], locale="en")
-    card = mails.document(f"<table>{part.html.decode()}</table>")
+    card = mails.document(f"<table>{part.html.decode().replace(HERE, 'here')}</table>")
     assert [link.get("href") for link in card.iter("a")] == [
         "https://papers.example.org/1",
         "https://papers.example.org/1",
@@ -44,6 +47,7 @@ def test_a_card_shows_the_paper(renderer: Renderer) -> None:
         "https://hub.example.org/1",
         "https://code.example.org/1",
         "https://project.example.org/1",
+        *(f"https://digest.example.org/f/here/{action}" for action in ACTIONS),
     ]
     shown = " ".join(card.text_content().split())
     for words in (
@@ -76,6 +80,7 @@ def test_a_card_in_text_is_written_for_reading(renderer: Renderer) -> None:
         "Hugging Face (2 comments): https://hub.example.org/1",
         "Code (1,234 stars): https://code.example.org/1",
         "Project: https://project.example.org/1",
+        f"More or less like this: https://digest.example.org/f/{HERE}",
     ]
 
 
@@ -84,9 +89,10 @@ def test_a_bare_paper_has_a_bare_card(renderer: Renderer) -> None:
     bare = replace(bare, paper=replace(bare.paper, arxiv_id=None, links={}, signals={}))
     [part] = renderer.cards([bare], locale="en")
     html, text = part.html.decode(), part.text.decode()
-    assert "<p" not in html
+    assert html.count("<p") == html.count('<p class="acts"') == 1
+    assert "/mute" not in html  # there is no topic
     assert "vote" not in html
-    assert text.split("\n") == [bare.paper.title, bare.paper.url]
+    assert text.split("\n")[:-1] == [bare.paper.title, bare.paper.url]
 
 
 def test_without_a_summary_the_claim_stands_and_its_marks_move_along(renderer: Renderer) -> None:
@@ -112,6 +118,7 @@ def test_a_line_has_title_and_votes_alone(renderer: Renderer) -> None:
         "Invented Work 7: Agents that Read Slowly",
         "93 votes",
         "https://papers.example.org/7",
+        f"More or less like this: https://digest.example.org/f/{HERE}",
     ]
 
 
@@ -152,7 +159,77 @@ def test_an_endless_paper_leaves_room_for_others(renderer: Renderer) -> None:
         url="https://example.org/" + "x" * 5000,
     )
     [part] = renderer.cards([endless], locale="en")
-    assert len(part.html) < 8_000
+    assert len(part.html) < 9_000
+
+
+ABSTRACT = "Reading is slow. We propose agents that read slowly. They win. " * 10
+
+
+@pytest.mark.parametrize(
+    ("changes", "shown"),
+    [
+        pytest.param({"abstract": ABSTRACT}, ABSTRACT.strip(), id="whole"),
+        pytest.param({"abstract": "", "summary": "One sentence."}, "One sentence.", id="none"),
+        pytest.param({"abstract": "word " * 2000}, None, id="an endless one is cut"),
+    ],
+)
+def test_a_full_card_has_the_whole_abstract(
+    renderer: Renderer, changes: dict[str, Any], shown: str | None
+) -> None:
+    entry = replace(mails.entry(**changes), full=True)
+    [part] = renderer.cards([entry], locale="en")
+    [words] = mails.document(part.html.decode()).xpath("//p[@class='sum']")
+    if shown is None:
+        assert 3_900 < len(words.text_content()) <= 4_000
+    else:
+        assert words.text_content() == shown
+    marked = [strong.text for strong in words.iter("strong")]
+    assert marked == ["agents"] * (shown or "").count("agents")
+
+
+def test_the_readers_own_reasons_have_a_place_that_no_paper_can_take(renderer: Renderer) -> None:
+    chosen = [
+        replace(mails.entry(1, title=f"{HERE}{NOTE} @@notes@@ @@feedback@@"), noted=True),
+        mails.entry(2),
+        replace(mails.entry(3), reasons=(), noted=True),
+        mails.entry(4, card=False),
+    ]
+    names = ("Ada & Co", "the <Noether> group")
+    notes = renderer.notes(
+        [[Reason("author", names)], [], [Reason("like", ("A title", "more"))], []], locale="en"
+    )
+    said = "Because you follow Ada & Co and the <Noether> group"
+    assert notes == [said, "", "Like ‘A title’, which you asked for more of", ""]
+    html, text = mails.mail(renderer, chosen, notes=notes)
+    reasons = [list(why.itertext()) for why in mails.document(html).xpath("//p[@class='why']")]
+    assert reasons == [
+        [said, "Topic: agents\u00a0· 12 new votes"],
+        ["Topic: agents\u00a0· 12 new votes"],
+        [notes[2]],
+    ]
+    assert f"    {said}\n    Topic: agents" in text
+    assert html.count(said.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")) == 1
+    for number in (1, 2, 3):
+        for action in ("more", "less", "save"):
+            assert html.count(f'/f/{mails.FEEDBACK}/{number}/{action}"') == 1
+    assert html.count(mails.FEEDBACK) == 3 * 3 + 2  # two of them have a topic to mute
+    assert [line.rpartition("/f/")[2] for line in text.split("\n") if "/f/" in line] == [
+        f"{mails.FEEDBACK}/{number}" for number in (1, 2, 3, 4)
+    ]
+    assert not set(HERE + NOTE) & set(html + text)
+
+
+def test_feedback_links_are_short(renderer: Renderer) -> None:
+    html, _ = mails.mail(renderer, mails.entries(100, 0))
+    links = mails.document(html).xpath("//p[@class='acts']/a/@href")
+    assert len(links) == 400
+    assert max(len(link.removeprefix(mails.SITE.base_url)) for link in links) <= 90
+
+
+def test_a_token_that_is_no_part_of_a_path_is_refused(renderer: Renderer) -> None:
+    for token in ("", "a/b", "a b", 'a"'):
+        with pytest.raises(ValueError, match="token"):
+            mails.personal(renderer, mails.entries(), feedback=token)
 
 
 # ------------------------------------------------------------------ addresses of parts
@@ -346,8 +423,8 @@ def _part(size: int) -> Part:
         pytest.param([], 0, id="nothing"),
         pytest.param([3000] * 8, 8, id="a usual day"),
         pytest.param([10_000] * 20, 8, id="too much"),
-        pytest.param([50_000, 33_000], 2, id="to the last byte"),
-        pytest.param([50_000, 33_001], 1, id="one byte too many"),
+        pytest.param([50_000, 32_600], 2, id="to the last byte"),
+        pytest.param([50_000, 32_601], 1, id="one byte too many"),
         pytest.param([90_000, 10], 0, id="the first alone is too much"),
     ],
 )

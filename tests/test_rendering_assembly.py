@@ -34,6 +34,8 @@ from digest.message import envelope, freeze, head, one_line
 from digest.models import Frequency, Message, Part, Reason, Site, Wishes
 from digest.rendering import Assembler, Entry, Renderer, assemble, compose
 from digest.rendering.card import view
+from digest.rendering.parts import HERE, INDENT, NOTE
+from digest.rendering.prose import WIDTH, wrap
 from digest.rendering.templating import LIBRARIES, Templates
 from digest.storage.database import writing
 from tests import mails
@@ -84,9 +86,10 @@ def plainly(personal: dict[str, str], html: str, text: str, *, site: Site = SITE
     plain["List-Help"] = f"<{site.base_url}>"
     plain["List-Post"] = "NO"
     plain["Auto-Submitted"] = "auto-generated"
-    plain.set_content(text)
-    plain.add_alternative(html, subtype="html")
-    plain.set_boundary(personal["boundary"])
+    plain.set_content(text, cte="quoted-printable")
+    if personal["boundary"]:
+        plain.add_alternative(html, subtype="html")
+        plain.set_boundary(personal["boundary"])
     return plain
 
 
@@ -145,7 +148,8 @@ def assert_equal_mail(
     found, (html, text) = parsed(message), bodies
     wanted = headers(plainly(personal, html, text, site=site))
     assert unfolded(message.content) == wanted
-    assert [part.get_content_type() for part in found.iter_parts()] == ["text/plain", "text/html"]
+    kinds = ["text/plain", "text/html"] if personal["boundary"] else []
+    assert [part.get_content_type() for part in found.iter_parts()] == kinds
     second = parse_email(message.content, strict=True)
     assert second.subject == one_line(personal["subject"])
     assert second.from_ is not None
@@ -155,11 +159,13 @@ def assert_equal_mail(
     for name, value in wanted.items():
         if name not in (*NAMED, "Subject", "Content-Type"):
             assert second.headers[name] == [value]
-    for plain, marked in (
-        (body(found, "plain"), body(found, "html")),
-        (*second.text_plain, *second.text_html),
-    ):
+    for plain in (body(found, "plain"), *second.text_plain):
         assert plain.replace("\r\n", "\n") == text
+    if not kinds:
+        assert found.get_content_type() == "text/plain"
+        assert not second.text_html
+        return
+    for marked in (body(found, "html"), *second.text_html):
         assert marked.replace("\r\n", "\n") == html
 
 
@@ -191,9 +197,13 @@ class Plain:
             rows, entries = (
                 [
                     self._templates.render(
-                        f"email/digest/{kind}.{ending}", language=language, card=card
+                        f"email/digest/{kind}.{ending}",
+                        language=language,
+                        card=card,
+                        here=f"{personal['feedback']}/{number}",
+                        note=self._note(personal, number, in_html=ending == "html"),
                     )
-                    for _, card in shown
+                    for number, card in shown
                 ]
                 for ending in ("html", "txt")
             )
@@ -211,6 +221,11 @@ class Plain:
             cssutils_logging_level=logging.CRITICAL,
         ).transform()
         return inlined, self._templates.render("email/digest/body.txt", language=language, **text)
+
+    def _note(self, personal: dict[str, str], number: int, *, in_html: bool) -> str:
+        notes = personal.get("notes", "").split("\n")
+        note = notes[number - 1] if number <= len(notes) else ""
+        return note if in_html else wrap(note, WIDTH - INDENT)
 
 
 def _whole(template: str) -> str:
@@ -298,14 +313,21 @@ def houses(
 
 PAPERS = st.lists(
     st.builds(
-        lambda title, summary, author, url, topic, card: replace(
+        lambda title, summary, author, url, topic, card, full, noted: replace(
             mails.entry(
-                title=title, summary=summary, authors=(author,), url=url, links={"pdf": url}
+                title=title,
+                summary=summary,
+                abstract=f"{summary} {title}",
+                authors=(author,),
+                url=url,
+                links={"pdf": url},
             ),
-            reasons=(Reason(kind="topic", args=(topic,)),),
+            reasons=(Reason(kind="topic", args=(topic,)),) if topic else (),
             card=card,
+            full=full,
+            noted=noted and card,
         ),
-        *(WORDS, WORDS, WORDS, LINKS, WORDS, st.booleans()),
+        *(WORDS, WORDS, WORDS, LINKS, WORDS, st.booleans(), st.booleans(), st.booleans()),
     ),
     min_size=1,
     max_size=4,
@@ -320,6 +342,8 @@ PAPERS = st.lists(
     links=st.tuples(LINKS, LINKS),
     where=st.sampled_from(sorted(SITES)),
     tag=st.sampled_from(TAGS),
+    followed=WORDS,
+    is_plain=st.booleans(),
 )
 def test_a_mail_is_what_the_plain_way_makes(
     houses: dict[str, tuple[Renderer, Plain]],
@@ -330,9 +354,12 @@ def test_a_mail_is_what_the_plain_way_makes(
     links: tuple[str, str],
     where: str,
     tag: str,
+    followed: str,
+    is_plain: bool,
 ) -> None:
     (renderer, plain), site = houses[where], SITES[where]
-    reader = mails.subscriber(name=name, locale=tag)
+    reader = mails.subscriber(name=name, locale=tag, plain=is_plain)
+    own = [[Reason(kind="author", args=(followed,))] if entry.noted else [] for entry in chosen]
     words = mails.personal(
         renderer,
         chosen,
@@ -340,6 +367,7 @@ def test_a_mail_is_what_the_plain_way_makes(
         topics=topics,
         unsubscribe_url=links[0],
         preferences_url=links[1],
+        notes=renderer.notes(own, locale=tag),
     )
     personal = words | envelope(reader, mails.slot(), now=mails.slot().due_at, site=site)
     skeleton, made = renderer.skeleton(locale=tag), renderer.cards(chosen, locale=tag)
@@ -352,10 +380,11 @@ def test_a_mail_is_what_the_plain_way_makes(
     assert f'lang="{tag}"' in html
     for got in (parsed(message), parse_email(message.content, strict=True)):
         if isinstance(got, EmailMessage):
-            marked, written = body(got, "html"), body(got, "plain")
+            marked = "" if is_plain else body(got, "html")
+            written = body(got, "plain")
         else:
-            [marked], [written] = got.text_html, got.text_plain
-        assert seen(marked) == seen(html)
+            marked, [written] = "".join(got.text_html), got.text_plain
+        assert not marked if is_plain else seen(marked) == seen(html)
         assert read(written.replace("\r\n", "\n")) == read(text)
 
 
@@ -371,8 +400,13 @@ TEMPLATE = st.lists(
     | ANY.filter(lambda text: "@" not in text and "\r" not in text),
     max_size=12,
 ).map("".join)
-BODY = TEMPLATE.map(lambda text: text.replace("@", "a").strip() or "x")
-CARDS = st.lists(st.tuples(BODY, BODY, st.booleans()), max_size=3)
+BODY = st.lists(
+    TEMPLATE.map(lambda text: text.replace("@", "a").replace(NOTE, "n")), min_size=1, max_size=4
+).map(lambda texts: HERE.join(texts).strip() or "x")
+# Two bodies and whether the paper has a card, and the reader's own reasons where it has a place.
+CARDS = st.lists(
+    st.tuples(BODY, BODY, st.booleans(), st.just("") | WORDS.map(one_line)), max_size=3
+)
 
 
 @settings(deadline=None)
@@ -380,6 +414,7 @@ CARDS = st.lists(st.tuples(BODY, BODY, st.booleans()), max_size=3)
     html=TEMPLATE,
     text=TEMPLATE,
     parts=CARDS,
+    is_plain=st.booleans(),
     said=st.fixed_dictionaries(
         {
             "lead": WORDS.map(one_line),
@@ -389,19 +424,35 @@ CARDS = st.lists(st.tuples(BODY, BODY, st.booleans()), max_size=3)
     ),
 )
 def test_any_template_and_part(
-    html: str, text: str, parts: list[tuple[str, str, bool]], said: dict[str, str]
+    html: str,
+    text: str,
+    parts: list[tuple[str, str, bool, str]],
+    said: dict[str, str],
+    *,
+    is_plain: bool,
 ) -> None:
     personal = freeze(
         name="Ada",
         address="ada@example.org",
         date=datetime(2026, 5, 28, tzinfo=UTC),
         message_id="<1@example.org>",
+        plain=is_plain,
     )
     personal |= {"subject": "x", "unsubscribe_url": mails.UNSUBSCRIBE, **said}
+    parts.sort(key=lambda one: not one[2])
+    personal |= {"feedback": "-t_k", "notes": "\n".join(note for *_, note in parts)}
     skeleton = part("s", html=html, text=f"{text}@@cards@@\n@@lines@@", head=head(SITE))
     cards = [
-        (part(str(number), kind="card", html=marked, text=plain), card)
-        for number, (plain, marked, card) in enumerate(parts)
+        (
+            part(
+                str(number),
+                kind="card",
+                html=f"{marked}{NOTE if card and note else ''}.{marked}",
+                text=f"{plain}\n{NOTE if card and note else ''}\n{plain}",
+            ),
+            card,
+        )
+        for number, (plain, marked, card, note) in enumerate(parts)
     ]
     message = assemble(personal, skeleton, cards)
     assert_equal_mail(message, personal, compose(skeleton, cards, personal))

@@ -41,9 +41,11 @@ _USUAL = {
     r"(?:<!--)?@@\?(\w+)@@(?:-->)?": r"{% if \1 %}",
     r"(?:<!--)?@@/\w+@@(?:-->)?": "{% endif %}",
     r"<!--@@cards@@-->": """\
-{% for card in cards %}{% include "email/digest/card.html" %}{% endfor %}""",
+{% for card in cards %}{% set here = letter.words.feedback ~ "/" ~ loop.index %}
+{% include "email/digest/card.html" %}{% endfor %}""",
     r"@@cards@@": """\
 {% for card in cards %}
+{% set here = letter.words.feedback ~ "/" ~ loop.index %}
 {{ "%-4s"|format(loop.index ~ ".") }}{% filter indent %}{% include "email/digest/card.txt" %}
 {% endfilter %}
 

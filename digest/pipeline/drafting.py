@@ -4,25 +4,38 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Engine
 
 from digest import message
 from digest.cadence import Due, due_slots
-from digest.models import Choice, Frequency, Item, Part, Site, Slot, Status, Subscriber
+from digest.models import (
+    Choice,
+    Detail,
+    Frequency,
+    Interests,
+    Item,
+    Part,
+    QuietDay,
+    Site,
+    Slot,
+    Status,
+    Subscriber,
+)
 from digest.pipeline.matching import Matcher
-from digest.pipeline.pool import MANY, Pool, Shown, why_nothing
+from digest.pipeline.pool import MANY, Look, Pool, Shown, common, own_reasons, why_nothing
 from digest.ranking import Weights
 from digest.rendering import Renderer, fit
-from digest.selection import Rules, Window, choose, window
-from digest.storage import gaps, schedules, subscribers
+from digest.selection import QUIET, SEARCHES_ALONE, Offer, Rules, Window, choose, window
+from digest.storage import gaps, interests, schedules, subscribers
 from digest.storage.gaps import Gap
 from digest.storage.history import last_planned
 from digest.suppression import provider
+from digest.taste import NOTHING_SAID, Judgement
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +51,8 @@ class Plan:
     give_up: timedelta
     site: Site
     sources: tuple[str, ...]  # the names of those that are read
-    links: Callable[[Subscriber, datetime], Mapping[str, str]]  # unsubscribe_url, preferences_url
+    # Of a digest, by its slot: unsubscribe_url, preferences_url, view_url, and the feedback token.
+    links: Callable[[Subscriber, date, datetime], Mapping[str, str]]
     provider: Callable[[str], str] = provider  # who receives mail for an address
     matcher: Matcher = field(default_factory=Matcher)
 
@@ -128,26 +142,39 @@ def _skip(subscriber: Subscriber, due: Due, lost: Sequence[Gap]) -> str:
 
 
 def make_drafts(
-    connection: Connection, plan: Plan, pool: Pool, orders: Sequence[Order]
+    connection: Connection,
+    plan: Plan,
+    pool: Pool,
+    orders: Sequence[Order],
+    *,
+    said: Mapping[int, Interests] | None = None,
 ) -> list[Draft]:
-    """A draft for each order, in order.
+    """A draft for each order, in order; `said` are interests that count instead of the stored.
 
     What breaks one person's digest stops nobody else's: it is stored as skipped, with the reason
     `error`. What breaks everybody's is ours, and raised: nothing is stored, all wait for it to be
     mended.
     """
     had = _had(connection, plan, pool, orders)
+    if said is None:
+        said = interests.of_people(connection, had)
+    judged = pool.tasting.judge(connection, said) if said else {}
     while True:
-        choices = [_choose(plan, pool, order, had=had) for order in orders]
-        chosen: dict[str, set[Item]] = defaultdict(set)
+        choices = [_choose(plan, pool, order, had=had, judged=judged) for order in orders]
+        chosen: dict[Look, set[Item]] = defaultdict(set)
         for order, choice in zip(orders, choices, strict=True):
-            chosen[order.subscriber.locale].update(choice.items)
-        if all(pool.render(items, locale=locale) for locale, items in chosen.items()):
+            items = choice.items
+            if judgement := judged.get(order.subscriber.id):
+                lifts = judgement.lifts
+                items = tuple(common(item) if item.paper_id in lifts else item for item in items)
+            chosen[_look(order.subscriber)].update(items)
+        if all(pool.render(items, look=look) for look, items in chosen.items()):
             break
     drafts, failed = [], 0
     for order, choice in zip(orders, choices, strict=True):
         try:
-            drafts.append(_draft(plan, pool, order, choice))
+            judgement = judged.get(order.subscriber.id)
+            drafts.append(_draft(plan, pool, order, choice, judgement))
         except Exception:
             failed += 1
             if failed >= MANY and failed == sum(1 for choice in choices if choice.items):
@@ -180,30 +207,73 @@ def _had(
     return found
 
 
-def _choose(plan: Plan, pool: Pool, order: Order, *, had: Mapping[int, Set[int]]) -> Choice:
+def _look(subscriber: Subscriber) -> Look:
+    return subscriber.locale, subscriber.detail is Detail.FULL
+
+
+def _choose(
+    plan: Plan,
+    pool: Pool,
+    order: Order,
+    *,
+    had: Mapping[int, Set[int]],
+    judged: Mapping[int, Judgement],
+) -> Choice:
     if order.reason:
         return Choice(reason=order.reason)
     subscriber, mine = order.subscriber, had[order.subscriber.id] | pool.broken
     followed = frozenset(slug for slug in subscriber.topics if slug in pool.topics)
     weekly = order.slot.schedule.frequency is Frequency.WEEKLY
-    items = choose(
-        pool.news(followed, order.window, weekly=weekly),
-        had=mine,
-        max_papers=subscriber.max_papers,
-        rules=plan.rules,
-    )
+    judgement, least = judged.get(subscriber.id), subscriber.min_score
+    if judgement is None and least is None:
+        offers = pool.news(followed, order.window, weekly=weekly)
+    else:
+        offers = _offers(pool, order, followed, judgement, min_score=least)
+    most = subscriber.max_papers
+    items = choose(offers, had=mine, max_papers=most, rules=plan.rules)
+    if not items and subscriber.quiet_day is QuietDay.SEND:
+        offers = _offers(pool, order, followed, judgement, min_score=0.0)
+        items = choose(offers, had=mine, max_papers=min(most, QUIET), rules=plan.rules)
     new = pool.count_new(order.window.start, mine)
     reason = "" if items else why_nothing(pool.reads, new=new, now=pool.now)
     return Choice(items=items, candidates=new, reason=reason)
 
 
-def _draft(plan: Plan, pool: Pool, order: Order, choice: Choice) -> Draft:
+def _offers(
+    pool: Pool,
+    order: Order,
+    followed: frozenset[str],
+    judgement: Judgement | None,
+    *,
+    min_score: float | None,
+) -> Iterator[Offer]:
+    """What one person is offered who has interests, or a minimum of their own."""
+    judgement = judgement or NOTHING_SAID
+    return pool.news_for(
+        followed or (SEARCHES_ALONE if judgement.searches else followed),
+        order.window,
+        weekly=order.slot.schedule.frequency is Frequency.WEEKLY,
+        judgement=judgement,
+        min_score=min_score,
+    )
+
+
+def _draft(
+    plan: Plan, pool: Pool, order: Order, choice: Choice, judgement: Judgement | None
+) -> Draft:
     if not choice.items:
         return _empty(order, choice)
-    subscriber, slot = order.subscriber, order.slot
-    shown = pool.show(choice.items, locale=subscriber.locale)
+    subscriber, slot, look = order.subscriber, order.slot, _look(order.subscriber)
+    notes: Sequence[str] = ()
+    if judgement is None:
+        shown = pool.show(choice.items, look=look)
+    else:
+        shown = pool.show_for(choice.items, judgement, look=look)
+        notes = plan.renderer.notes(
+            [own_reasons(item) for item in choice.items], locale=subscriber.locale
+        )
     skeleton = pool.skeleton(locale=subscriber.locale)
-    fitting = fit(skeleton, [(one.part, one.item.card) for one in shown])
+    fitting = fit(skeleton, [(one.part, one.item.card) for one in shown], notes=notes)
     if fitting < len(shown):
         shown, choice = shown[:fitting], choice._replace(items=choice.items[:fitting])
     personal = plan.renderer.personal(
@@ -212,7 +282,8 @@ def _draft(plan: Plan, pool: Pool, order: Order, choice: Choice) -> Draft:
         slot=slot,
         candidates=choice.candidates,
         topics=[pool.topics[slug].name for slug in subscriber.topics if slug in pool.topics],
-        **plan.links(subscriber, pool.now),
+        notes=notes[:fitting],
+        **plan.links(subscriber, slot.date, pool.now),
     )
     return Draft(
         subscriber=subscriber,

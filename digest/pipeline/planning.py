@@ -7,16 +7,16 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine
 
 from digest.cadence import next_slot
-from digest.models import Schedule, Slot
+from digest.models import Interests, Schedule, Slot, Wishes
 from digest.pipeline.drafting import (
     Draft,
     Plan,
@@ -31,6 +31,7 @@ from digest.storage.batches import batch, planner
 from digest.storage.database import reading, writing
 from digest.storage.digests import Frozen
 from digest.storage.history import last_planned
+from digest.storage.subscribers import schedule_of
 
 log = logging.getLogger(__name__)
 
@@ -167,17 +168,35 @@ def heal(engine: Engine) -> int:
     return healed
 
 
-def preview(engine: Engine, plan: Plan, subscriber_id: int, *, now: datetime) -> Draft:
-    """The digest that a subscriber would get if their next slot were due now; stores nothing."""
+def preview(
+    engine: Engine,
+    plan: Plan,
+    subscriber_id: int,
+    *,
+    now: datetime,
+    wishes: Wishes | None = None,
+    topics: Collection[str] | None = None,
+    interests: Interests | None = None,
+) -> Draft:
+    """The digest that a subscriber would get if their next slot were due now; stores nothing.
+
+    Wishes, topics (slugs) and interests that are given count instead of the stored ones.
+    """
     with reading(engine) as connection:
         subscriber = subscribers.get(connection, subscriber_id)
         history = schedules.histories(connection, [subscriber_id])[subscriber_id]
+        if wishes is not None:
+            subscriber = replace(subscriber, **asdict(wishes))
+            history = [*history, schedule_of(wishes, since=now)]
+        if topics is not None:
+            subscriber = replace(subscriber, topics=tuple(sorted(topics)))
         slot = next_slot(history, after=now)
         slot = slot or Slot(date=now.date(), due_at=now, schedule=history[-1])
         last = last_planned(connection, [subscriber_id])[subscriber_id]
         order = make_order(plan, subscriber, slot, last=last, now=now)
         pool = make_pool(engine, plan, since=order.window.risers, now=now)
-        [draft] = make_drafts(connection, plan, pool, [order])
+        said = None if interests is None else {subscriber_id: interests}
+        [draft] = make_drafts(connection, plan, pool, [order], said=said)
     return draft
 
 

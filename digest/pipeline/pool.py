@@ -15,7 +15,7 @@ from collections.abc import (
     Set,
 )
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from itertools import tee
@@ -25,13 +25,15 @@ from sqlalchemy import Connection, Engine
 
 from digest.models import Health, Item, Part, Reason
 from digest.pipeline.matching import Matcher, usable
-from digest.ranking import Weights, assess
+from digest.pipeline.tasting import Tasting
+from digest.ranking import Candidate, Weights, assess
 from digest.rendering import Entry, Renderer
-from digest.selection import Offer, Rules, Shortlists, Window, news
+from digest.selection import Offer, Rules, Shortlists, Window, for_one, news
 from digest.storage import digests, gaps, history, papers, sources, topics
 from digest.storage.database import reading
 from digest.storage.listings import papers_listed
 from digest.storage.sources import Read
+from digest.taste import PERSONAL, Judgement
 from digest.topics.match import Match
 
 log = logging.getLogger(__name__)
@@ -47,6 +49,9 @@ MANY = 5  # what fails in a row without a success between is a fault of ours
 _CLOCK = timedelta(days=1)
 # How much a pool remembers from one batch to the next.
 MOST_SHOWN, MOST_OFFERS, MOST_WINDOWS = 20_000, 5_000, 500
+_NOTE = Reason(kind="note")  # stands for the reasons of one person, for whom the card has a place
+
+Look = tuple[str, bool]  # of cards: their language, and whether they have the whole abstract
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +84,7 @@ class Pool:
         self.since, self.now = since, now
         self.broken: set[int] = set()  # papers that cannot be shown
         self._offers: dict[Hashable, Iterator[Offer]] = {}
-        self._shown: dict[tuple[str, Item], Shown] = {}
+        self._shown: dict[Look, dict[Item, Shown]] = defaultdict(dict)
         self._new: dict[str, Part] = {}
         self._new_since: dict[datetime, set[int]] = {}
         with reading(engine) as connection:
@@ -185,11 +190,49 @@ class Pool:
 
     def news(self, topics: frozenset[str], window: Window, *, weekly: bool) -> Iterator[Offer]:
         """What is good enough and new, best first, to all who follow these topics."""
-        lists = self._weekly if weekly else self._daily
+        lists = self._lists(weekly=weekly)
         best = self._shared((topics, weekly), lambda: lists.best(topics))
         return self._shared(
             (topics, weekly, window), lambda: news(best, window=window, rules=self._rules)
         )
+
+    def news_for(
+        self,
+        topics: frozenset[str],
+        window: Window,
+        *,
+        weekly: bool,
+        judgement: Judgement,
+        min_score: float | None,
+    ) -> Iterator[Offer]:
+        """`news` as one person's interests change it, from their own minimum on.
+
+        Nobody's minimum is below what the lists hold: for lower ones there are lists of all.
+        """
+        low = min_score is not None and min_score < self._rules.min_score
+        if not low:
+            lists, shared = self._lists(weekly=weekly), self.news(topics, window, weekly=weekly)
+        else:
+            lists = self._weekly_of_all if weekly else self._daily_of_all
+            best = self._shared((topics, weekly, "all"), lambda: lists.best(topics))
+            shared = self._shared(
+                (topics, weekly, window, "all"),
+                lambda: news(best, window=window, rules=self._rules),
+            )
+        changed = news(lists.lifted(topics, judgement), window=window, rules=self._rules)
+        return for_one(shared, changed, judgement=judgement, min_score=min_score)
+
+    @cached_property
+    def tasting(self) -> Tasting:
+        """What judges readers' interests."""
+        matching: dict[str, set[int]] = defaultdict(set)
+        for paper_id, hits in self.matches.items():
+            for slug in hits:
+                matching[slug].add(paper_id)
+        return Tasting(self.papers.values(), same=self._spread, topics=matching)
+
+    def _lists(self, *, weekly: bool) -> Shortlists:
+        return self._weekly if weekly else self._daily
 
     def _shared(self, key: Hashable, make: Callable[[], Iterator[Offer]]) -> Iterator[Offer]:
         """The iterator from its beginning; what anybody read of it is remembered for the others."""
@@ -199,16 +242,36 @@ class Pool:
 
     @cached_property
     def _daily(self) -> Shortlists:
-        return self._shortlists(timedelta(days=1), fresh=True)
+        return Shortlists(self._today, rules=self._rules, weights=self._weights)
 
     @cached_property
     def _weekly(self) -> Shortlists:
-        return self._shortlists(timedelta(days=7), fresh=False)
+        return Shortlists(self._this_week, rules=self._rules, weights=self._weights)
 
-    def _shortlists(self, gained: timedelta, *, fresh: bool) -> Shortlists:
+    @cached_property
+    def _daily_of_all(self) -> Shortlists:
+        return Shortlists(self._today, rules=self._all, weights=self._weights)
+
+    @cached_property
+    def _weekly_of_all(self) -> Shortlists:
+        return Shortlists(self._this_week, rules=self._all, weights=self._weights)
+
+    @property
+    def _all(self) -> Rules:
+        return replace(self._rules, min_score=0.0)
+
+    @cached_property
+    def _today(self) -> list[Candidate]:
+        return self._assessed(timedelta(days=1), fresh=True)
+
+    @cached_property
+    def _this_week(self) -> list[Candidate]:
+        return self._assessed(timedelta(days=7), fresh=False)
+
+    def _assessed(self, gained: timedelta, *, fresh: bool) -> list[Candidate]:
         with reading(self._engine) as connection:
             counts = papers.signals(connection, self._compared, now=self.now, gained=gained)
-        candidates = assess(
+        return assess(
             list(self.papers.values()),
             counts,
             matches=self.matches,
@@ -217,7 +280,6 @@ class Pool:
             now=self.now,
             fresh=fresh,
         )
-        return Shortlists(candidates, rules=self._rules, weights=self._weights)
 
     def skeleton(self, *, locale: str) -> Part:
         """What stands around the papers."""
@@ -233,7 +295,7 @@ class Pool:
         """
         made, self._new = list(self._new.values()), {}
         memories: list[tuple[dict[Any, Any], int]] = [
-            (self._shown, MOST_SHOWN),
+            *((shown, MOST_SHOWN) for shown in self._shown.values()),
             (self._offers, MOST_OFFERS),
             (self._new_since, MOST_WINDOWS),
         ]
@@ -242,34 +304,46 @@ class Pool:
                 memory.clear()
         return made
 
-    def show(self, items: Iterable[Item], *, locale: str) -> list[Shown]:
+    def show(self, items: Iterable[Item], *, look: Look) -> list[Shown]:
         """The items with their cards, which `render` has made before."""
-        return [self._shown[locale, item] for item in items]
+        shown = self._shown[look]
+        return [shown[item] for item in items]
 
-    def render(self, items: Iterable[Item], *, locale: str) -> bool:
+    def show_for(self, items: Iterable[Item], judgement: Judgement, *, look: Look) -> list[Shown]:
+        """`show` for one person, whose own items have cards that they share with others."""
+        shown = self._shown[look]
+        return [
+            replace(shown[common(item)], item=item, row=digests.item_row(item))
+            if item.paper_id in judgement.lifts
+            else shown[item]
+            for item in items
+        ]
+
+    def render(self, items: Iterable[Item], *, look: Look) -> bool:
         """Make the cards that are not there yet; False when some papers turned out to be broken.
 
         All in one go, for laying in the styles costs much for any number. A paper that cannot be
         shown is left out from then on and stops no other; when nothing can, the fault is ours.
         """
-        new = {item: self._entry(item) for item in items if (locale, item) not in self._shown}
+        shown, full = self._shown[look], look[1]
+        new = {item: self._entry(item, full=full) for item in items if item not in shown}
         before = len(self.broken)
-        self._make(new, locale=locale)
+        self._make(new, look=look)
         return len(self.broken) == before
 
-    def _make(self, entries: Mapping[Item, Entry], *, locale: str) -> None:
+    def _make(self, entries: Mapping[Item, Entry], *, look: Look) -> None:
         try:
-            parts = self._renderer.cards(list(entries.values()), locale=locale)
+            parts = self._renderer.cards(list(entries.values()), locale=look[0])
         except Exception:
             items = list(entries)
             if len(items) > 1:
                 middle = len(items) // 2
                 for half in (items[:middle], items[middle:]):
-                    self._make({item: entries[item] for item in half}, locale=locale)
+                    self._make({item: entries[item] for item in half}, look=look)
                 return
             paper_id = items[0].paper_id
             self.broken.add(paper_id)
-            if not self._shown and len(self.broken) >= MANY:
+            if not any(self._shown.values()) and len(self.broken) >= MANY:
                 raise
             log.exception(
                 "Paper %d cannot be shown; it is left out.", paper_id, extra={"action": "plan"}
@@ -277,17 +351,19 @@ class Pool:
             return
         for (item, entry), part in zip(entries.items(), parts, strict=True):
             row = digests.item_row(item)
-            self._shown[locale, item] = Shown(item=item, entry=entry, part=part, row=row)
+            self._shown[look][item] = Shown(item=item, entry=entry, part=part, row=row)
             self._new[part.hash] = part
 
-    def _entry(self, item: Item) -> Entry:
+    def _entry(self, item: Item, *, full: bool) -> Entry:
         followed = [str(slug) for one in item.reasons if one.kind == "topic" for slug in one.args]
         hits = self.matches.get(item.paper_id, {})
         return Entry(
             paper=self.papers[item.paper_id],
             marks=tuple(mark for slug in followed for mark in hits[slug].marks),
-            reasons=tuple(self._named(reason) for reason in item.reasons),
+            reasons=tuple(self._named(reason) for reason in item.reasons if reason != _NOTE),
             card=item.card,
+            full=full,
+            noted=_NOTE in item.reasons,
         )
 
     def _named(self, reason: Reason) -> Reason:
@@ -295,6 +371,21 @@ class Pool:
         if reason.kind != "topic":
             return reason
         return Reason(kind="topic", args=tuple(self.topics[str(slug)].name for slug in reason.args))
+
+
+def common(item: Item) -> Item:
+    """What one person's item has in common with others', by which its card is known.
+
+    The score is theirs, and so are the reasons that only their interests gave.
+    """
+    shared = tuple(reason for reason in item.reasons if reason.kind not in PERSONAL)
+    noted = item.card and len(shared) < len(item.reasons)
+    return Item(item.paper_id, 0.0, (*shared, _NOTE) if noted else shared, item.card)
+
+
+def own_reasons(item: Item) -> tuple[Reason, ...]:
+    """The reasons that only one person's interests gave, where the item's card has a place."""
+    return tuple(reason for reason in item.reasons if item.card and reason.kind in PERSONAL)
 
 
 def why_nothing(reads: Sequence[Read], *, new: int, now: datetime) -> str:

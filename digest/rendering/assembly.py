@@ -9,26 +9,36 @@ mail library is asked.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain, islice
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from digest import message
 from digest.errors import NotFound, TemplateError
 from digest.models import Message, Part
-from digest.rendering.parts import BLANKS, cut, escape, indented, label
+from digest.rendering.parts import (
+    BLANKS,
+    HERE,
+    INDENT,
+    NOTE,
+    cut,
+    escape,
+    indented,
+    label,
+    notes_of,
+)
+from digest.rendering.prose import WIDTH, wrap
 from digest.rendering.quoted_printable import SOFT, encode
 
 PARTS = 8192  # that are kept; a card takes 4 KB
 SHAPES = 256  # a shape takes 16 KB
 
-_BODY = (
-    "\r\n--@@boundary@@\r\n"
-    'Content-Type: text/{}; charset="utf-8"\r\n'
-    "Content-Transfer-Encoding: quoted-printable\r\n\r\n"
+_KIND = (
+    'Content-Type: text/{}; charset="utf-8"\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n'
 )
+_BODY = "\r\n--@@boundary@@\r\n" + _KIND
 _END = "\r\n--@@boundary@@--\r\n"
 # Papers come in many pieces each; until then their places are empty.
 _RUNS = {f"{body} {block}": b"" for body in ("text", "html") for block in ("cards", "lines")}
@@ -46,6 +56,18 @@ class _Shape:
     runs: list[tuple[int, bool, bool]]  # places of papers, last first; in HTML? with full cards?
 
 
+class _Card(NamedTuple):
+    """A card's bodies, encoded; between two pieces belong the mail's token and its number.
+
+    Where there is a place for the reader's own reasons, what follows it stands apart.
+    """
+
+    html: list[bytes]
+    text: list[bytes]
+    html_after: list[bytes]
+    text_after: list[bytes]
+
+
 class Assembler:
     """Makes mails of parts that it knows by their hashes; for one thread.
 
@@ -56,7 +78,8 @@ class Assembler:
 
     def __init__(self, *, most: int = PARTS) -> None:
         self._most = most
-        self._parts: dict[str, Part] = {}  # a card's bodies are encoded; the latest stands last
+        # Skeletons as they are, cards encoded; the latest stands last.
+        self._parts: dict[str, Any] = {}
         self._batch: set[str] = set()
         self._shapes: dict[tuple[Any, ...], _Shape] = {}
 
@@ -89,9 +112,9 @@ class Assembler:
         """
         try:
             known = self._parts
-            around = known[skeleton]
-            shown = [known[part] for part in cards]
-            named = [known[part] for part in lines]
+            around: Part = known[skeleton]
+            shown: list[_Card] = [known[part] for part in cards]
+            named: list[_Card] = [known[part] for part in lines]
         except KeyError as error:
             raise NotFound(f"The part {error.args[0]} of a mail is not there.") from None
         shape = self._shape(around, personal, cards=bool(shown), lines=bool(named))
@@ -102,17 +125,17 @@ class Assembler:
             values[text], values[html] = _written(personal[name])
         pieces = shape.pieces.copy()
         pieces[1::2] = shape.values(values)
+        token = personal.get("feedback", "").encode()
+        notes = notes_of(personal) if "notes" in personal else ()
         # From the last to the first, for what stands after a run moves.
         for place, in_html, full in shape.runs:
             parts, before = (shown, 0) if full else (named, len(shown))
-            if in_html:
-                run = [piece for part in parts for piece in (SOFT, part.html)][1:]
-            else:
-                labels = _labels(before, len(parts))
-                run = [
-                    *chain.from_iterable(zip(labels, [part.text for part in parts], strict=True))
-                ]
-            pieces[place : place + 1] = run
+            here = [token + number for number in _numbers(before, len(parts))]
+            bodies = _filled(parts, here, in_html=in_html)
+            if notes and full:
+                _add_notes(bodies, parts, here, notes, in_html=in_html)
+            between = _softs(len(parts)) if in_html else _labels(before, len(parts))
+            pieces[place : place + 1] = chain.from_iterable(zip(between, bodies, strict=True))
         return Message(
             sender=shape.sender,
             recipient=personal["address"],
@@ -145,9 +168,64 @@ def assemble(
     )
 
 
-def _encoded(card: Part) -> Part:
+def _encoded(card: Part) -> _Card:
     text = BLANKS.sub("\n\n\n", indented(card.text.decode()))
-    return replace(card, html=encode(card.html.decode()), text=encode(text))
+    html, *html_after = card.html.decode().partition(NOTE)
+    text, *text_after = text.partition(NOTE)
+    ends = [html_after[0] != "", text_after[0] != ""]
+    return _Card(
+        _pieces(html, goes_on=ends[0]),
+        _pieces(text, goes_on=ends[1]),
+        _pieces(html_after[1], follows=True) if ends[0] else [],
+        _pieces(text_after[1], follows=True) if ends[1] else [],
+    )
+
+
+def _pieces(body: str, *, follows: bool = False, goes_on: bool = False) -> list[bytes]:
+    """What stands around the places of the token, encoded; a word before or after it joins in."""
+    texts = [*([""] if follows else []), *body.split(HERE), *([""] if goes_on else [])]
+    pieces = [text for place in texts for text in (place, "")][:-1]
+    found, _ = _quoted(pieces, "")
+    return found[follows : len(found) - goes_on]
+
+
+def _filled(parts: Sequence[_Card], here: Sequence[bytes], *, in_html: bool) -> list[bytes]:
+    """The papers' bodies, up to the place of the reader's own reasons."""
+    if in_html:
+        return [value.join(part.html) for part, value in zip(parts, here, strict=True)]
+    return [value.join(part.text) for part, value in zip(parts, here, strict=True)]
+
+
+def _add_notes(
+    bodies: list[bytes],
+    parts: Sequence[_Card],
+    here: Sequence[bytes],
+    notes: Sequence[str],
+    *,
+    in_html: bool,
+) -> None:
+    """Put the reader's own reasons, and what follows them, behind the bodies that have room."""
+    for number, (part, value, note) in enumerate(zip(parts, here, notes, strict=False)):
+        after = part.html_after if in_html else part.text_after
+        if after:
+            bodies[number] += _note(note, in_html=in_html) + value.join(after)
+
+
+@lru_cache(maxsize=4096)
+def _note(words: str, *, in_html: bool) -> bytes:
+    return encode(escape(words) if in_html else indented(wrap(words, WIDTH - INDENT)))
+
+
+@lru_cache(maxsize=1024)
+def _numbers(before: int, count: int) -> list[bytes]:
+    """What follows the token in the links of each of so many papers."""
+    return [b"/%d" % (before + number) for number in range(1, count + 1)]
+
+
+@lru_cache(maxsize=1024)
+def _softs(count: int) -> list[bytes]:
+    """What stands in the HTML before each of so many papers."""
+    return [b"", *[SOFT] * (count - 1)][:count]
 
 
 @lru_cache(maxsize=4096)  # many mails of a day share theirs
@@ -177,13 +255,20 @@ def _shaped(skeleton: Part, personal: Mapping[str, str], *, cards: bool, lines: 
         "text": _tidied(cut(skeleton.text.decode(), words)),
         "html": cut(skeleton.html.decode(), words),
     }
-    cuttings = [
-        _plain(cut(headers + _BODY.format("plain"), own)),
-        _quoted(bodies["text"], "text"),
-        _plain(cut(_BODY.format("html"), own)),
-        _quoted(bodies["html"], "html"),
-        _plain(cut(_END, own)),
-    ]
+    if own["boundary"]:
+        cuttings = [
+            _plain(cut(headers + _BODY.format("plain"), own)),
+            _quoted(bodies["text"], "text"),
+            _plain(cut(_BODY.format("html"), own)),
+            _quoted(bodies["html"], "html"),
+            _plain(cut(_END, own)),
+        ]
+    else:
+        del bodies["html"]
+        cuttings = [
+            _plain(cut(headers + _KIND.format("plain"), own)),
+            _quoted(bodies["text"], "text"),
+        ]
     pieces, places = [b""], list[str]()
     for texts, names in cuttings:
         pieces[-1] += texts[0]

@@ -21,6 +21,7 @@ from digest.rendering.prose import Run, glued, one_line, plain, runs, shorten, w
 # Bounds that only a broken or hostile source meets; with them no card can crowd out the others.
 LONGEST_TITLE = 300  # characters
 LONGEST_SUMMARY = 420
+LONGEST_ABSTRACT = 4_000  # arXiv takes 1,920
 LONGEST_NAME = 100
 LONGEST_TAG = 8  # the votes' column has room for no more
 SHORTEST_GIST = 80  # characters; a shorter claim mostly points at the sentence after it
@@ -36,6 +37,8 @@ class Entry:
     marks: tuple[Mark, ...] = ()
     reasons: tuple[Reason, ...] = ()
     card: bool = True  # False: one line under "also today"
+    full: bool = False  # the whole abstract, in the place of the summary
+    noted: bool = False  # there is room for reasons that are one person's
 
 
 class Link(TypedDict):
@@ -58,6 +61,8 @@ class View(TypedDict):
     tag: str  # stands in the place of votes where there are none: cs.AI
     links: list[Link]
     why: str
+    noted: bool
+    mutes: bool  # one of its topics can be muted
 
 
 def view(entry: Entry, *, language: Language) -> View:
@@ -74,6 +79,8 @@ def view(entry: Entry, *, language: Language) -> View:
         tag="" if votes > 0 else _tag(paper.categories),
         links=[],
         why="",
+        noted=False,
+        mutes=False,
     )
     if entry.card:
         about = [words.byline(paper.authors, language=language)]
@@ -85,6 +92,8 @@ def view(entry: Entry, *, language: Language) -> View:
         shown["summary"] = summary(entry)
         shown["links"] = _links(paper, language=language)
         shown["why"] = words.why(entry.reasons, language=language)
+        shown["noted"] = entry.noted
+        shown["mutes"] = any(reason.kind == "topic" for reason in entry.reasons)
     return shown
 
 
@@ -101,7 +110,13 @@ def heading(title: str) -> str:
 
 
 def summary(entry: Entry) -> list[Run]:
-    """The source's one sentence, else the first claim of the abstract, with the marks inside it."""
+    """The source's one sentence, else the first claim of the abstract, with the marks inside it.
+
+    Who wants it full gets the whole abstract, where there is one.
+    """
+    if entry.full and entry.paper.abstract:
+        marks = [mark for mark in entry.marks if mark.field == "abstract"]
+        return _shortened(runs(entry.paper.abstract, marks), LONGEST_ABSTRACT)
     field = "summary" if entry.paper.summary else "abstract"
     whole: str = getattr(entry.paper, field)
     shown = whole if field == "summary" and len(whole) <= LONGEST_SUMMARY else _gist(whole)

@@ -2,7 +2,9 @@
 
 A skeleton has places, `@@lead@@`, and stretches that fall away when their value is empty,
 `@@?lines@@ ... @@/lines@@`; in HTML either may stand in a comment, where a table allows no text.
-Cards are put in whole and never searched for places: a paper cannot write into the mail.
+Cards are put in whole and never searched for such places: a paper cannot write into the mail.
+What they have of one mail stands where their own marks are, which no text can hold: NUL for the
+mail's feedback token and the paper's number, U+0001 for the reasons that are the reader's alone.
 """
 
 from __future__ import annotations
@@ -12,11 +14,15 @@ from collections.abc import Mapping, Sequence
 
 from digest.errors import TemplateError
 from digest.models import Part
+from digest.rendering.prose import WIDTH, wrap
 
 # Gmail clips a message at 102 KB of HTML, reports begin at 99; the foot must never be clipped.
 BUDGET = 90_000  # bytes of decoded HTML
 PERSONAL = 6_000  # bytes kept free for the personal words: subject, preheader, lead, links ...
+LINKS = 200  # bytes kept free for each card's feedback: four times token and number
 INDENT = 4  # columns of "12. " before a paper in the text body
+HERE = "\0"
+NOTE = "\1"
 
 _STRETCH = re.compile(r"(?:<!--)?@@\?(\w+)@@(?:-->)?(.*?)(?:<!--)?@@/\1@@(?:-->)?", re.DOTALL)
 _PLACE = re.compile(r"(?:<!--)?@@(\w+)@@(?:-->)?")
@@ -35,15 +41,30 @@ def compose(
     Neither templates nor clock are asked, so the same arguments give the same mail for ever.
     Raises TemplateError for a place that `personal` has no words for.
     """
-    blocks = {"cards": [part for part, card in cards if card]}
-    blocks["lines"] = [part for part, card in cards if not card]
-    html = {name: "".join(part.html.decode() for part in blocks[name]) for name in blocks}
-    text, number = {}, 0
-    for name, parts in blocks.items():
-        text[name] = "\n\n".join(
-            label(number + n) + indented(part.text.decode()) for n, part in enumerate(parts, 1)
+    token, notes = personal.get("feedback", ""), notes_of(personal)
+    ordered = sorted(cards, key=lambda one: not one[1])
+    filled = []
+    for number, (part, card) in enumerate(ordered, 1):
+        note = notes[number - 1] if number <= len(notes) else ""
+        marked, plain = (
+            body.decode().replace(HERE, f"{token}/{number}") for body in (part.html, part.text)
         )
-        number += len(parts)
+        filled.append(
+            (
+                card,
+                marked.replace(NOTE, escape(note)),
+                label(number) + indented(plain.replace(NOTE, wrap(note, WIDTH - INDENT))),
+            )
+        )
+    blocks = {"cards": True, "lines": False}
+    html = {
+        name: "".join(marked for card, marked, _ in filled if card is full)
+        for name, full in blocks.items()
+    }
+    text = {
+        name: "\n\n".join(plain for card, _, plain in filled if card is full)
+        for name, full in blocks.items()
+    }
     escaped = {name: escape(value) for name, value in personal.items()}
     return (
         _fill(skeleton.html.decode(), {**escaped, **html}),
@@ -51,18 +72,30 @@ def compose(
     )
 
 
-def fit(skeleton: Part, cards: Sequence[tuple[Part, bool]], *, budget: int = BUDGET) -> int:
+def fit(
+    skeleton: Part,
+    cards: Sequence[tuple[Part, bool]],
+    *,
+    notes: Sequence[str] = (),
+    budget: int = BUDGET,
+) -> int:
     """How many of the papers, counted from the first, fit into `budget` bytes of HTML.
 
     Lines stand after the cards, so they are the first to go; nothing is ever cut inside, and the
     skeleton with its foot always stays. Call it before the personal words are made: they count.
     """
-    room = budget - PERSONAL - len(skeleton.html)
-    for count, (part, _) in enumerate(cards):
-        room -= len(part.html)
+    room = budget - PERSONAL - len(skeleton.html) - sum(len(escape(n).encode()) for n in notes)
+    for count, (part, card) in enumerate(cards):
+        room -= len(part.html) + LINKS if card else len(part.html)
         if room < 0:
             return count
     return len(cards)
+
+
+def notes_of(personal: Mapping[str, str]) -> list[str]:
+    """What each paper, in order, says to this reader alone; empty when none does."""
+    notes = personal.get("notes")
+    return notes.split("\n") if notes else []
 
 
 def label(number: int) -> str:

@@ -6,6 +6,7 @@ Mails of one slot differ in papers and topics and share most of their sentences,
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from functools import lru_cache
@@ -21,6 +22,7 @@ from digest.rendering.templating import Templates
 
 LONGEST_SUBJECT = 78  # characters before encoding: RFC 5322 2.1.1
 _EVER = datetime(1970, 1, 1, tzinfo=UTC)
+_TOKEN = re.compile(r"[A-Za-z0-9_-]+")
 LONGEST_PREHEADER = 140  # what the widest inbox list shows
 
 
@@ -34,14 +36,19 @@ def personal_words(
     topics: Sequence[str],
     unsubscribe_url: str,
     preferences_url: str,
+    view_url: str,
+    feedback: str,
+    notes: Sequence[str] = (),
 ) -> dict[str, str]:
     """See `Renderer.personal`."""
+    if not _TOKEN.fullmatch(feedback):
+        raise ValueError("the feedback token of the mail is no part of a path")
     language = locales.language(subscriber.locale)
     titles = [heading(entry.paper.title) for entry in entries]
     weekly = slot.schedule.frequency is Frequency.WEEKLY
     since = subscriber.confirmed_at or subscriber.created_at
     local = since.astimezone(ZoneInfo(slot.schedule.zone)).date()
-    return {
+    words = {
         "locale": language.tag,
         "subject": _subject(templates, titles[0], len(titles) - 1, language),
         "preheader": _preheader(entries[0], titles),
@@ -51,7 +58,10 @@ def personal_words(
         "why": _why(slot.schedule, local, language),
         "unsubscribe_url": _link(unsubscribe_url),
         "preferences_url": _link(preferences_url),
+        "view_url": _link(view_url),
+        "feedback": feedback,
     }
+    return {**words, "notes": "\n".join(notes)} if any(notes) else words
 
 
 def account_words(

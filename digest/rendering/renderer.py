@@ -23,8 +23,10 @@ from premailer import Premailer
 from digest import locales, message
 from digest.errors import TemplateError
 from digest.locales import Language
-from digest.models import Part, Site, Slot, Subscriber
+from digest.models import Part, Reason, Site, Slot, Subscriber
+from digest.rendering import words
 from digest.rendering.card import Entry, View, view
+from digest.rendering.parts import HERE, NOTE
 from digest.rendering.personal import account_words, personal_words
 from digest.rendering.templating import Templates
 
@@ -58,15 +60,18 @@ class Renderer:
             for key, entry, shown in zip(keys, entries, views, strict=True)
             if key not in parts
         }
-        html = self._card_html(list(new.values()), language=language)
+        html = self._card_html(new, language=language)
         parts |= {
             key: Part(
                 hash=key,
                 kind="card",
-                html=html[number].encode(),
-                text=self._templates.render(f"{name}.txt", language=language, card=shown)
-                .strip()
-                .encode(),
+                html=_marked(html[number], key).encode(),
+                text=_marked(
+                    self._templates.render(
+                        f"{name}.txt", language=language, card=shown, **_marks(key)
+                    ).strip(),
+                    key,
+                ).encode(),
             )
             for number, (key, (name, shown)) in enumerate(new.items())
         }
@@ -108,11 +113,15 @@ class Renderer:
         topics: Sequence[str],
         unsubscribe_url: str,
         preferences_url: str,
+        view_url: str,
+        feedback: str,
+        notes: Sequence[str] = (),
     ) -> dict[str, str]:
         """The words that only this mail has, to be frozen with it; as plain text, JSON-ready.
 
         `entries` are those that fit, best first, at least one; `topics` the names that the
-        subscriber follows. The subject is the best paper's title: nobody gets a paper twice, so
+        subscriber follows; `feedback` the token of its links about papers; `notes` what `notes`
+        made. The subject is the best paper's title: nobody gets a paper twice, so
         no two mails to one person share it, and no mail program threads them together.
         """
         return personal_words(
@@ -124,16 +133,24 @@ class Renderer:
             topics=topics,
             unsubscribe_url=unsubscribe_url,
             preferences_url=preferences_url,
+            view_url=view_url,
+            feedback=feedback,
+            notes=notes,
         )
 
     def account_words(self, kind: str, *, locale: str, url: str, **more: str) -> dict[str, str]:
         """The words that only this mail has which answers somebody; `url` is its one link."""
         return account_words(self._templates, kind, locale=locale, url=url, **more)
 
-    def _card_html(self, views: Sequence[tuple[str, View]], *, language: Language) -> list[str]:
+    def notes(self, reasons: Sequence[Sequence[Reason]], *, locale: str) -> list[str]:
+        """In words, of each paper, the reasons that are this reader's alone; on one line each."""
+        language = locales.language(locale)
+        return [words.why(mine, language=language) if mine else "" for mine in reasons]
+
+    def _card_html(self, views: Mapping[str, tuple[str, View]], *, language: Language) -> list[str]:
         rows = [
-            self._templates.render(f"{name}.html", language=language, card=shown)
-            for name, shown in views
+            self._templates.render(f"{name}.html", language=language, card=shown, **_marks(key))
+            for key, (name, shown) in views.items()
         ]
         if not rows:
             return []
@@ -152,7 +169,12 @@ class Renderer:
         ]
 
     def _card_key(self, entry: Entry, shown: View, *, language: Language) -> str:
-        return self._hash(_name(entry), json.dumps(shown, sort_keys=True), language=language)
+        return self._hash(
+            _name(entry),
+            self._site.base_url,
+            json.dumps(shown, sort_keys=True),
+            language=language,
+        )
 
     def _hash(self, *content: str, language: Language) -> str:
         whole = json.dumps([self._templates.version, language.tag, *content])
@@ -173,6 +195,21 @@ class Renderer:
 
 def _name(entry: Entry) -> str:
     return "email/digest/card" if entry.card else "email/digest/line"
+
+
+def _marks(key: str) -> dict[str, str]:
+    """What stands for a mail's own words while a card is rendered: nothing a paper can say.
+
+    The key is the hash of all that the paper says, which it cannot foresee.
+    """
+    return {"here": f"h{key}", "note": f"n{key}"}
+
+
+def _marked(body: str, key: str) -> str:
+    """The card with the marks that no text can hold."""
+    marks = _marks(key)
+    body = body.replace(HERE, "").replace(NOTE, "")
+    return body.replace(marks["here"], HERE).replace(marks["note"], NOTE)
 
 
 def _folded(html: str) -> str:

@@ -240,6 +240,29 @@ def _source(language: Language, *names: str | int) -> str:
     }
 
 
+def _author(language: Language, *names: str | int) -> str:
+    return language.gettext("because you follow %(names)s") % {
+        "names": language.listing([_name(str(name)) for name in names])
+    }
+
+
+def _search(language: Language, *queries: str | int) -> str:
+    return language.ngettext(
+        "your search: %(queries)s", "your searches: %(queries)s", len(queries)
+    ) % {"queries": language.listing([_name(str(query)) for query in queries])}
+
+
+def _like(language: Language, title: str | int, how: str | int) -> str:
+    words = {"title": _name(str(title))}
+    if how == "seed":
+        return language.gettext("like ‘%(title)s’, a paper that you named") % words
+    return language.gettext("like ‘%(title)s’, which you asked for more of") % words
+
+
+def _seed(language: Language) -> str:
+    return language.gettext("you asked for papers like this one")
+
+
 def _source_name(name: str) -> str:
     return SOURCES.get(name) or _name(name.removeprefix("feed:"))
 
@@ -253,6 +276,11 @@ _PHRASES: dict[str, Callable[..., str]] = {
     "code": _code,
     "fresh": _fresh,
     "source": _source,
+    "author": _author,
+    "lab": _author,
+    "search": _search,
+    "like": _like,
+    "seed": _seed,
 }
 
 

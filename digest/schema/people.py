@@ -6,6 +6,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -17,7 +18,7 @@ from sqlalchemy import (
     text,
 )
 
-from digest.models import Status
+from digest.models import Detail, QuietDay, Status
 from digest.schema.base import Id, Instant, metadata, one_of, only_where
 
 topic = Table(
@@ -48,6 +49,10 @@ subscriber = Table(
     Column("created_at", Instant, nullable=False),
     Column("confirmed_at", Instant),
     Column("paused_until", Instant),
+    Column("min_score", Float),  # null: the house's
+    Column("detail", String(10), nullable=False, server_default=Detail.SUMMARY),
+    Column("quiet_day", String(10), nullable=False, server_default=QuietDay.SKIP),
+    Column("plain", Boolean, nullable=False, server_default=false()),
     # A hint that lets planning find who is due; the schedule's history is the truth.
     Column("next_due_at", Instant, index=True),
     # Of the links in mails, and of the feed of saved papers: an older one is worth nothing.
@@ -81,6 +86,44 @@ follow = Table(
     metadata,
     Column("subscriber_id", Id, ForeignKey("subscriber.id"), primary_key=True),
     Column("topic_id", Id, ForeignKey("topic.id"), primary_key=True, index=True),
+)
+
+# Authors and labs followed, seed papers, muted words and topics.
+interest = Table(
+    "interest",
+    metadata,
+    Column("subscriber_id", Id, ForeignKey("subscriber.id"), primary_key=True),
+    Column("kind", String(20), primary_key=True),
+    Column("key", Text, primary_key=True),  # what it is found by; short
+    Column("value", Text, nullable=False),  # as typed
+    Column("created_at", Instant, nullable=False),
+)
+
+# A filter that readers wrote; equal ones are one row, and matched once a pass.
+search = Table(
+    "search",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("query", Text, nullable=False, unique=True),  # canonical: `str` of its tree
+    Column("created_at", Instant, nullable=False),
+)
+
+search_follow = Table(
+    "search_follow",
+    metadata,
+    Column("subscriber_id", Id, ForeignKey("subscriber.id"), primary_key=True),
+    Column("search_id", Id, ForeignKey("search.id"), primary_key=True, index=True),
+)
+
+# What somebody said of a paper; "more" and "less" exclude each other.
+feedback = Table(
+    "feedback",
+    metadata,
+    Column("subscriber_id", Id, ForeignKey("subscriber.id"), primary_key=True),
+    Column("paper_id", Id, ForeignKey("paper.id"), primary_key=True),
+    Column("action", String(10), primary_key=True),
+    Column("digest_id", Id),  # where they met it
+    Column("given_at", Instant, nullable=False),
 )
 
 # Outlives the subscriber: nothing but a keyed hash of the address.

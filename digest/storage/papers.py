@@ -256,6 +256,34 @@ def get(connection: Connection, paper_id: int) -> Paper:
     return get(connection, row["merged_into"]) if row["merged_into"] else paper_of(row)
 
 
+def by_id(connection: Connection, paper_ids: Collection[int]) -> list[Paper]:
+    """The papers with these ids, as they are stored: also such as were merged into others."""
+    table = schema.paper
+    return [
+        paper_of(row)
+        for part in parts(sorted(paper_ids))
+        for row in connection.execute(select(table).where(table.c.id.in_(part))).mappings()
+    ]
+
+
+def named(connection: Connection, names: Collection[tuple[str, str]]) -> dict[tuple[str, str], int]:
+    """The papers that have these names, by kind and value: `("arxiv", "2605.00001")`."""
+    table = schema.identifier
+    by_kind: dict[str, set[str]] = defaultdict(set)
+    for kind, value in names:
+        by_kind[kind].add(value)
+    return {
+        (kind, value): paper_id
+        for kind, values in by_kind.items()
+        for part in parts(sorted(values))
+        for value, paper_id in connection.execute(
+            select(table.c.value, table.c.paper_id).where(
+                table.c.kind == kind, table.c.value.in_(part)
+            )
+        )
+    }
+
+
 def same_works(connection: Connection) -> dict[int, frozenset[int]]:
     """For each paper that was ever part of a merge, all papers that it was ever one with.
 

@@ -225,10 +225,3 @@ def close_account_mail(
         )
         .values(state=State.SKIPPED, reason=reason, worker_id=None, ended_at=now)
     )
-
-
-def of_digest(connection: Connection, digest_id: int) -> int | None:
-    """Whose digest that is."""
-    table = schema.digest
-    query = select(table.c.subscriber_id).where(table.c.id == digest_id)
-    return connection.execute(query).scalar_one_or_none()

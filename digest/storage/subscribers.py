@@ -24,7 +24,16 @@ from sqlalchemy import (
 from digest import schema
 from digest.cadence import known_zone, next_slot
 from digest.errors import NotFound
-from digest.models import Frequency, Newcomer, Schedule, Status, Subscriber, Wishes
+from digest.models import (
+    Detail,
+    Frequency,
+    Newcomer,
+    QuietDay,
+    Schedule,
+    Status,
+    Subscriber,
+    Wishes,
+)
 from digest.storage import consents, schedules
 from digest.storage.batches import listing, people_of
 from digest.storage.consents import What
@@ -72,7 +81,7 @@ def add_many(
                 {
                     "subscriber_id": subscriber_id,
                     "active": True,
-                    **asdict(_schedule_for(wanted[key].wishes, since or now)),
+                    **asdict(schedule_of(wanted[key].wishes, since=since or now)),
                 }
                 for key, subscriber_id in ids.items()
             ],
@@ -104,7 +113,8 @@ def _barred(connection: Connection, hashes: Set[str]) -> set[str]:
     return found
 
 
-def _schedule_for(wishes: Wishes, since: datetime) -> Schedule:
+def schedule_of(wishes: Wishes, *, since: datetime) -> Schedule:
+    """When digests are due by these wishes."""
     return Schedule(
         since=since,
         zone=wishes.zone,
@@ -115,7 +125,7 @@ def _schedule_for(wishes: Wishes, since: datetime) -> Schedule:
 
 
 def _row(new: Newcomer, *, now: datetime, since: datetime) -> dict[str, Any]:
-    first = next_slot([_schedule_for(new.wishes, since)], after=since - INSTANT)
+    first = next_slot([schedule_of(new.wishes, since=since)], after=since - INSTANT)
     return {
         **asdict(new.wishes),
         "address": new.address,
@@ -310,6 +320,10 @@ def _with_topics(connection: Connection, rows: Sequence[Row[Any]]) -> list[Subsc
             locale=row.locale,
             paused_until=row.paused_until,
             generation=row.generation,
+            min_score=row.min_score,
+            detail=Detail(row.detail),
+            quiet_day=QuietDay(row.quiet_day),
+            plain=row.plain,
             topics=tuple(sorted(followed.get(row.id, ()))),
         )
         for row in rows

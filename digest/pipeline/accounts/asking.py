@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from digest.models import Frequency, Status, Subscriber, Wishes
+from digest.models import Detail, Frequency, QuietDay, Status, Subscriber, Wishes
 from digest.pipeline.accounts import mails
 from digest.pipeline.accounts.base import Accounts, newcomer, settings_link, spoken
 from digest.pipeline.accounts.limits import (
@@ -201,6 +201,7 @@ def _person(
     if request.kind != SUBSCRIBE:
         return subscribers.find(connection, request.address_key)
     wishes = dict(request.data["wishes"])
-    wishes["frequency"] = Frequency(wishes["frequency"])
+    for name, kind in (("frequency", Frequency), ("detail", Detail), ("quiet_day", QuietDay)):
+        wishes[name] = kind(wishes[name])
     new = newcomer(accounts, request.address, Wishes(**wishes), request.data["topics"])
     return standing.add_pending(connection, new, now=now)

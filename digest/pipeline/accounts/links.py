@@ -13,7 +13,7 @@ from digest.pipeline.accounts.base import Accounts, link, noted
 from digest.storage import consents, standing, subscribers, tickets
 from digest.storage.consents import What
 from digest.storage.database import reading, writing
-from digest.tokens import Claim, Purpose, verify
+from digest.tokens import Claim, Purpose, digest_of, verify
 
 _OF_MAILS = (Purpose.PREFERENCES, Purpose.FEEDBACK, Purpose.VIEW)  # die when new ones are made
 
@@ -22,7 +22,7 @@ _OF_MAILS = (Purpose.PREFERENCES, Purpose.FEEDBACK, Purpose.VIEW)  # die when ne
 class Opened:
     """What a good token is about, and whose it is."""
 
-    subject: int  # a subscriber, a digest, a ticket or a piece of evidence, by the purpose
+    subject: int  # a subscriber, a digest (`digest_of`), a ticket or evidence, by the purpose
     person: Subscriber
     used: bool = False  # a ticket was used
 
@@ -54,7 +54,7 @@ def opened(accounts: Accounts, token: str, purpose: Purpose) -> Opened:
 def _owner(connection: Connection, claim: Claim, purpose: Purpose) -> tuple[int | None, bool]:
     """Whose that is, and whether it is a ticket that was used."""
     if purpose in (Purpose.FEEDBACK, Purpose.VIEW):
-        return standing.of_digest(connection, claim.subject), False
+        return digest_of(claim.subject)[0], False
     if purpose in (Purpose.CONFIRM, Purpose.UNDO):
         evidence = consents.get(connection, claim.subject)
         return (evidence.subscriber_id if evidence else None), False

@@ -1,0 +1,132 @@
+"""Interests as readers write them: from a typed line to the key that it is found by, or a refusal.
+
+A refusal is a value, for nothing broke: a sentence for gettext and what stands in its places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from digest.errors import TopicSyntaxError
+from digest.models import Interest, InterestKind
+from digest.papers.identity import parse_arxiv_id, parse_doi
+from digest.topics.language import parse
+from digest.topics.query import And, Not, Or, Query, Text
+from digest.topics.words import words
+
+MOST = 100  # interests of a kind that one person has
+LONGEST = 100  # characters of one
+LONGEST_ADDRESS = 500  # of a seed paper's page
+SEARCHES = 20  # that one person has
+SEARCH_LENGTH = 300  # characters
+SEARCH_TERMS = 30
+_SUBJECT = ("", "title", "abstract", "keyword")  # where a muted word may be looked for
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """Why something is not kept; `sentence` is for gettext, `values` are for its places."""
+
+    sentence: str
+    values: Mapping[str, str | int] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return self.sentence % self.values
+
+
+def N_(sentence: str) -> str:  # noqa: N802 - the name by which gettext's tools collect it
+    """The sentence, marked for translation."""
+    return sentence
+
+
+TOO_MANY = N_("That would be more than %(most)s; remove one first.")
+
+
+def read(kind: InterestKind, text: str) -> Interest | Refusal:
+    """The interest that a person typed, or why it is none."""
+    value = " ".join(text.split())
+    if not value:
+        return Refusal(sentence=N_("There is nothing here yet."))
+    most = LONGEST_ADDRESS if kind is InterestKind.SEED else LONGEST
+    if len(value) > most:
+        return Refusal(
+            sentence=N_("This has %(length)s characters; %(most)s are the most."),
+            values={"length": len(value), "most": most},
+        )
+    if not value.isprintable():
+        return Refusal(sentence=N_("This holds characters that are no text."))
+    match kind:
+        case InterestKind.AUTHOR | InterestKind.LAB:
+            key = name_key(value)
+            refusal = N_("There is no name in this.")
+        case InterestKind.SEED:
+            key = value = paper_key(value)
+            refusal = N_("This names no paper: an arXiv id, a DOI or the address of one is needed.")
+        case InterestKind.MUTED_WORD:
+            key = _word_key(value)
+            refusal = N_("A muted word is one word, or some that stand side by side.")
+        case InterestKind.MUTED_TOPIC:
+            key = value
+            refusal = ""
+    return Interest(kind=kind, value=value, key=key) if key else Refusal(sentence=refusal)
+
+
+def name_key(name: str) -> str:
+    """A person's or a lab's name by its words: case, accents and punctuation do not count."""
+    return " ".join(word.term for word in words(name, stemmed=False))
+
+
+def paper_key(text: str) -> str:
+    """`arxiv 2605.00001` or `doi 10.1000/x` for what names such a paper, else nothing.
+
+    Takes ids and the addresses of a paper's pages at arXiv, alphaXiv, Hugging Face and doi.org.
+    """
+    if arxiv := parse_arxiv_id(text):
+        return f"arxiv {arxiv[0]}"
+    doi = parse_doi(text)
+    return f"doi {doi}" if doi else ""
+
+
+def _word_key(text: str) -> str:
+    """A term or a phrase of the topics' language, as that language writes it."""
+    for written in (text, f'"{text}"'):
+        try:
+            query = parse(written)
+        except TopicSyntaxError:
+            continue
+        if isinstance(query, Text) and query.field in _SUBJECT:
+            return str(query)
+    return ""
+
+
+def read_search(text: str) -> str | Refusal:
+    """The canonical form of a filter that a person wrote, or why they cannot follow it."""
+    if len(text) > SEARCH_LENGTH:
+        return Refusal(
+            sentence=N_("This has %(length)s characters; %(most)s are the most."),
+            values={"length": len(text), "most": SEARCH_LENGTH},
+        )
+    try:
+        query = parse(text)
+    except TopicSyntaxError as error:
+        return Refusal(
+            sentence=N_("%(what)s (at character %(position)s)."),
+            values={"what": error.message, "position": error.position + 1},
+        )
+    if (terms := _count(query)) > SEARCH_TERMS:
+        return Refusal(
+            sentence=N_("This has %(terms)s terms; %(most)s are the most."),
+            values={"terms": terms, "most": SEARCH_TERMS},
+        )
+    return str(query)
+
+
+def _count(query: Query) -> int:
+    match query:
+        case And() | Or():
+            return sum(map(_count, query.parts))
+        case Not():
+            return _count(query.part)
+        case _:
+            return 1

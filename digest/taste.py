@@ -1,0 +1,312 @@
+"""Taste: what a reader said of papers, and which candidates it lifts, lowers or keeps away.
+
+    lift = 0.5, if an author or a lab is followed
+         + 0.4 * the likeness to the nearest seed paper or paper that they want more like
+         - 0.4 * the likeness to the nearest paper that they want less like
+
+    score, merit = what they are without, plus the lift, within 0..1
+
+likeness (0..1) is the cosine of the two papers' TF-IDF vectors, and counts from 0.15 on. A vector
+has the 50 heaviest of the words (as topics know them) in title, abstract and keywords:
+
+    weight = (1 + ln(times in the paper)) * ln((1 + candidates) / max(1, candidates with the word))
+
+Personal searches are topics that one person follows: the strength of their match is in the topic's
+part of the score. Kept away are papers that hold a muted word or match a muted topic, those they
+want less like, and such as are nearly the same (a likeness of 0.9).
+
+It is a plain rule, to be replaced by what learns; it knows a reader only by what they said.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Set
+from functools import cached_property
+from types import MappingProxyType
+from typing import NamedTuple
+
+from digest.interests import name_key
+from digest.models import InterestKind, Interests, Paper, Reason
+from digest.topics.match import Document, index, match
+from digest.topics.query import And, Not, Or, Query, Text
+
+FOLLOWED = 0.5
+LIKENESS = 0.4
+ALIKE = 0.15  # two papers of one week that have nothing in common are below it
+TWIN = 0.9  # the same paper, in other words
+TERMS = 50
+MOST = 100  # opinions of a kind that count: the newest
+_SUBJECT = ("title", "abstract", "keyword")
+# The reasons that are one person's: cards say them in a place of its own, for all share the rest.
+PERSONAL = frozenset({"author", "lab", "seed", "like", "search"})
+
+
+class Lift(NamedTuple):
+    """What one candidate gains for one person, and why."""
+
+    by: float = 0.0
+    strengths: tuple[float, ...] = ()  # of the personal searches that match
+    reasons: tuple[Reason, ...] = ()
+
+
+class Judgement(NamedTuple):
+    """What one person's interests do to the candidates; none is in both."""
+
+    lifts: Mapping[int, Lift] = MappingProxyType({})
+    out: Set[int] = frozenset()
+    searches: bool = False  # whether they follow any: then they follow something
+
+
+NO_LIFT = Lift()
+NOTHING_SAID = Judgement()
+
+
+class Example(NamedTuple):
+    """A paper that somebody named, beside the candidates: itself, and those like it."""
+
+    title: str
+    same: Collection[int]
+    alike: Mapping[int, float]  # by likeness, from ALIKE on
+
+
+Vector = Mapping[str, float]  # of length 1
+
+
+class Shelf:
+    """The candidates, to be found by what readers may say of them; each answer is made once."""
+
+    def __init__(self, papers: Iterable[Paper]) -> None:
+        self._papers = {paper.id: paper for paper in papers}
+        self._matching: dict[str, Mapping[int, float]] = {}
+        self._labs: dict[str, frozenset[int]] = {}
+
+    def by_author(self, key: str) -> Collection[int]:
+        """Those that have an author of that `name_key`: the whole name, as the source writes it."""
+        return self._authors.get(key, ())
+
+    @cached_property
+    def _authors(self) -> Mapping[str, set[int]]:
+        found: dict[str, set[int]] = defaultdict(set)
+        for paper_id, paper in self._papers.items():
+            for author in paper.authors:
+                found[name_key(author)].add(paper_id)
+        return found
+
+    def by_lab(self, key: str) -> Collection[int]:
+        """Those whose organisation has these words side by side."""
+        if key not in self._labs:
+            self._labs[key] = frozenset().union(
+                *(found for name, found in self._organisations.items() if f" {key} " in name)
+            )
+        return self._labs[key]
+
+    @cached_property
+    def _organisations(self) -> Mapping[str, set[int]]:
+        found: dict[str, set[int]] = defaultdict(set)
+        for paper_id, paper in self._papers.items():
+            if paper.organisation:
+                found[f" {name_key(paper.organisation)} "].add(paper_id)
+        return found
+
+    def matching(self, written: str, query: Query) -> Mapping[int, float]:
+        """Those that match the filter, and how strongly; `written` is its text."""
+        if written not in self._matching:
+            documents, places = self._documents, _possible(query, self._holding)
+            found = {
+                paper_id: match(query, documents[paper_id])
+                for paper_id in (documents if places is None else sorted(places))
+            }
+            self._matching[written] = {
+                paper_id: hit.strength for paper_id, hit in found.items() if hit
+            }
+        return self._matching[written]
+
+    @cached_property
+    def _documents(self) -> Mapping[int, Document]:
+        return {paper_id: index(paper) for paper_id, paper in self._papers.items()}
+
+    @cached_property
+    def _holding(self) -> Mapping[str, set[int]]:
+        """In which papers each word stands, whatever the field."""
+        found: dict[str, set[int]] = defaultdict(set)
+        for paper_id, document in self._documents.items():
+            for field in document.fields.values():
+                for term in field.places:
+                    found[term].add(paper_id)
+        return found
+
+    def example(self, paper: Paper, *, same: Collection[int]) -> Example:
+        """A paper, candidate or not, as an example; `same` are the candidates that it is."""
+        alike: dict[int, float] = defaultdict(float)
+        for term, weight in self._vector(_terms(index(paper))).items():
+            for paper_id, other in self._postings.get(term, ()):
+                alike[paper_id] += weight * other
+        near = {paper_id: min(1.0, found) for paper_id, found in alike.items() if found >= ALIKE}
+        return Example(paper.title, same, near | dict.fromkeys(same, 1.0))
+
+    @cached_property
+    def _postings(self) -> Mapping[str, list[tuple[int, float]]]:
+        found: dict[str, list[tuple[int, float]]] = defaultdict(list)
+        for paper_id, terms in self._counts.items():
+            for term, weight in self._vector(terms).items():
+                found[term].append((paper_id, weight))
+        return found
+
+    @cached_property
+    def _counts(self) -> Mapping[int, Mapping[str, int]]:
+        return {paper_id: _terms(document) for paper_id, document in self._documents.items()}
+
+    @cached_property
+    def _rarity(self) -> Mapping[str, float]:
+        frequencies: dict[str, int] = defaultdict(int)
+        for terms in self._counts.values():
+            for term in terms:
+                frequencies[term] += 1
+        most = 1 + len(self._papers)
+        return {term: math.log(most / many) for term, many in frequencies.items()}
+
+    def _vector(self, terms: Mapping[str, int]) -> Vector:
+        unseen = math.log(1 + len(self._papers))
+        weights = {
+            term: (1 + math.log(times)) * self._rarity.get(term, unseen)
+            for term, times in terms.items()
+        }
+        heaviest = sorted(weights, key=lambda term: (-weights[term], term))[:TERMS]
+        length = math.sqrt(sum(weights[term] ** 2 for term in heaviest))
+        return {term: weights[term] / length for term in heaviest} if length else {}
+
+
+def _terms(document: Document) -> Mapping[str, int]:
+    """How often each word stands in what a paper is about."""
+    found: dict[str, int] = defaultdict(int)
+    for name in _SUBJECT:
+        for term, places in document.fields[name].places.items():
+            if term:  # what stands between two keywords is none
+                found[term] += len(places)
+    return found
+
+
+def _possible(query: Query, holding: Mapping[str, set[int]]) -> set[int] | None:
+    """The papers that hold the words without which nothing matches; None: any paper may match."""
+    match query:
+        case Text():
+            terms = query.terms[:-1] if query.prefix else query.terms
+            return set.intersection(*(holding.get(t, set()) for t in terms)) if terms else None
+        case And():
+            known = [
+                part for part in (_possible(p, holding) for p in query.parts) if part is not None
+            ]
+            return set.intersection(*known) if known else None
+        case Or():
+            found = [_possible(part, holding) for part in query.parts]
+            known = [part for part in found if part is not None]
+            return set().union(*known) if len(known) == len(found) else None
+        case Not(part=Not(part=inner)):
+            return _possible(inner, holding)
+        case _:
+            return None
+
+
+def judge(
+    interests: Interests,
+    shelf: Shelf,
+    *,
+    examples: Mapping[str | int, Example],
+    queries: Mapping[str, Query],
+    topics: Mapping[str, Collection[int]],
+) -> Judgement:
+    """What somebody's interests do to the candidates.
+
+    `examples` are the seed papers by their key and the others by id, `queries` the filters of
+    searches and muted words by their text, `topics` which candidates match each topic, by slug.
+    What is not in them has no effect: a paper that is not stored yet, a topic that was removed.
+    """
+    followed, named = _followed(interests, shelf)
+    liked = _nearest(_liked(interests, examples))
+    disliked = [examples[paper] for paper in interests.less[:MOST] if paper in examples]
+    strengths: dict[int, list[float]] = defaultdict(list)
+    searched: dict[int, list[str]] = defaultdict(list)
+    for query in interests.searches:
+        if query in queries:
+            for paper_id, strength in shelf.matching(query, queries[query]).items():
+                strengths[paper_id].append(strength)
+                searched[paper_id].append(query)
+    less: dict[int, float] = {}
+    out = _muted(interests, shelf, queries=queries, topics=topics)
+    for example in disliked:
+        out.update(example.same)
+        for paper_id, likeness in example.alike.items():
+            less[paper_id] = max(less.get(paper_id, 0.0), likeness)
+            if likeness >= TWIN:
+                out.add(paper_id)
+    lifts = {}
+    for paper_id in {*followed, *liked, *less, *strengths} - out:
+        reasons = list(named.get(paper_id, ()))
+        likeness, reason = liked.get(paper_id, (0.0, None))
+        if reason:
+            reasons.append(reason)
+        if paper_id in searched:
+            reasons.append(Reason("search", tuple(searched[paper_id])))
+        by = FOLLOWED if paper_id in followed else 0.0
+        by += LIKENESS * (likeness - less.get(paper_id, 0.0))
+        lifts[paper_id] = Lift(by, tuple(strengths.get(paper_id, ())), tuple(reasons))
+    return Judgement(lifts, out, any(query in queries for query in interests.searches))
+
+
+def _followed(interests: Interests, shelf: Shelf) -> tuple[set[int], Mapping[int, list[Reason]]]:
+    """Which candidates are of somebody followed, and who that is."""
+    named: dict[int, list[Reason]] = defaultdict(list)
+    for kind, find in (
+        (InterestKind.AUTHOR, shelf.by_author),
+        (InterestKind.LAB, shelf.by_lab),
+    ):
+        names: dict[int, list[str]] = defaultdict(list)
+        for interest in interests.kept:
+            if interest.kind is kind:
+                for paper_id in find(interest.key):
+                    names[paper_id].append(interest.value)
+        for paper_id, found in names.items():
+            named[paper_id].append(Reason(str(kind), tuple(found)))
+    return set(named), named
+
+
+def _liked(
+    interests: Interests, examples: Mapping[str | int, Example]
+) -> Iterable[tuple[Example, str]]:
+    """The papers that somebody wants more like, the latest first, then their seeds."""
+    for paper in interests.more[:MOST]:
+        if paper in examples:
+            yield examples[paper], "more"
+    for interest in interests.kept:
+        if interest.kind is InterestKind.SEED and interest.key in examples:
+            yield examples[interest.key], "seed"
+
+
+def _nearest(liked: Iterable[tuple[Example, str]]) -> Mapping[int, tuple[float, Reason]]:
+    """For each candidate the likeness to the nearest of these, and which one that is."""
+    found: dict[int, tuple[float, Reason]] = {}
+    for example, how in liked:
+        for paper_id, likeness in example.alike.items():
+            if likeness > found.get(paper_id, (0.0,))[0]:
+                itself = paper_id in example.same
+                reason = Reason("seed") if itself else Reason("like", (example.title, how))
+                found[paper_id] = likeness, reason
+    return found
+
+
+def _muted(
+    interests: Interests,
+    shelf: Shelf,
+    *,
+    queries: Mapping[str, Query],
+    topics: Mapping[str, Collection[int]],
+) -> set[int]:
+    out = set[int]()
+    for interest in interests.kept:
+        if interest.kind is InterestKind.MUTED_WORD and interest.key in queries:
+            out.update(shelf.matching(interest.key, queries[interest.key]))
+        elif interest.kind is InterestKind.MUTED_TOPIC:
+            out.update(topics.get(interest.key, ()))
+    return out
