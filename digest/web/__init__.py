@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,4 +17,9 @@ class WebSite:
     imprint_url: str = ""
     privacy_contact: str = ""
     locale: str = "en"
+    signup: str = "open"  # open | domains | closed
+    signup_domains: tuple[str, ...] = ()
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
+    retention_days: int = 90  # of attempts
+    digest_retention_days: int = 400
     sample: bool = False  # some of the papers are invented: every page says so

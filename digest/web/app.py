@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from datetime import datetime
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from sqlalchemy import Engine
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
@@ -17,41 +17,48 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from digest.errors import TokenError, TokenExpired
-from digest.web import WebSite, links, mails, paper, papers, robots, search, topics
+from digest.pipeline.accounts import Accounts
+from digest.pipeline.drafting import Plan
+from digest.web import (
+    WebSite,
+    digests,
+    joining,
+    leaving,
+    mails,
+    opinions,
+    paper,
+    papers,
+    preferences,
+    privacy,
+    robots,
+    search,
+    tickets,
+    topics,
+)
 from digest.web.feeds import TYPES
+from digest.web.forms import posted
 from digest.web.middleware import Edge, headers_for
 from digest.web.probe import Probe
 from digest.web.probe import routes as probes
 from digest.web.view import Asset, Web, load_assets, load_templates
 
-MAX_BODY = 16 * 1024  # bytes; no form of ours is longer
+Page = Callable[[Web, Request], Response]
+Action = Callable[[Web, Request, FormData], Response]
+MAX_BODY = 64 * 1024  # bytes; no form of ours is longer
 FOR_EVER = "public, max-age=31536000, immutable"
 
 
 def create_app(
-    *,
-    engine: Engine,
-    templates: Path,
-    site: WebSite,
-    secrets: Sequence[bytes],
-    clock: Callable[[], datetime],
-    inbox: Path | None,
-    unsubscribe: Callable[[int], object],
-    probe: Probe,
+    *, accounts: Accounts, plan: Plan, templates: Path, site: WebSite, probe: Probe
 ) -> Starlette:
     """The pages as an ASGI application. Raises TemplateError.
 
-    `templates` holds `web/`; `secrets` are newest first; `inbox` is local mode's Maildir, else
-    None; `unsubscribe` takes a subscriber's id, known or not, any number of times; `probe`
-    answers monitoring.
+    `plan` is how previews are made; `templates` holds `web/`; `probe` answers monitoring.
     """
     web = Web(
-        engine=engine,
+        accounts=accounts,
+        plan=plan,
         site=site,
-        secrets=secrets,
-        clock=clock,
-        inbox=inbox,
-        unsubscribe=unsubscribe,
         environments=load_templates(templates / "web"),
         assets=load_assets(templates / "web" / "static"),
     )
@@ -70,8 +77,23 @@ def create_app(
         Route("/robots.txt", partial(robots.rules, web)),
         Route("/sitemap.xml", partial(robots.index, web)),
         Route("/sitemap-{month}.xml", partial(robots.sitemap, web)),
-        Route("/u/{token}", partial(links.way_out, web), methods=["GET", "POST"]),
-        Route("/settings/{token}", partial(links.settings, web)),
+        _form("/subscribe", web, joining.box, joining.subscribe),
+        _form("/confirm/{token}", web, joining.invitation, joining.confirm),
+        _form("/me", web, joining.lost, joining.lost_link),
+        Route("/u/{token}", partial(leaving.way_out, web), methods=["GET", "POST"]),
+        _form("/undo/{token}", web, leaving.offer, leaving.undo),
+        _form("/me/{token}", web, preferences.page, preferences.save),
+        _form("/settings/{token}", web, preferences.page, preferences.save),
+        _form("/f/{token}/{item:int}", web, opinions.page, opinions.give),
+        _form("/f/{token}/{item:int}/{action}", web, opinions.page, opinions.give),
+        Route("/v/{token}", partial(digests.page, web)),
+        Route("/v/{token}/mail", partial(digests.document, web)),
+        Route("/saved/{token}", partial(opinions.saved, web)),
+        *_feeds("/saved/{token}", partial(opinions.feed, web)),
+        _form("/change/{token}", web, tickets.change_page, tickets.change),
+        _form("/export/{token}", web, tickets.export_page, tickets.export),
+        _form("/erase/{token}", web, tickets.erase_page, tickets.erase),
+        Route("/privacy", partial(privacy.page, web)),
         Route("/inbox", partial(mails.listing, web)),
         Route("/inbox/", partial(mails.listing, web)),
         Route("/inbox/{key}", partial(mails.message, web)),
@@ -93,6 +115,18 @@ def create_app(
     )
     app.router.redirect_slashes = False  # it would redirect to whatever Host says
     return app
+
+
+def _form(path: str, web: Web, show: Page, act: Action) -> Route:
+    """A page with a form: GET shows it, POST acts and shows what became of it."""
+
+    async def answer(request: Request) -> Response:
+        if request.method != "POST":
+            return await run_in_threadpool(show, web, request)
+        form = await posted(request, base_url=web.site.base_url)
+        return await run_in_threadpool(act, web, request, form)
+
+    return Route(path, answer, methods=["GET", "POST"])
 
 
 def _feeds(path: str, feed: Callable[[str, Request], Response]) -> list[Route]:

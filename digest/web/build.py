@@ -26,7 +26,8 @@ def build(services: Services) -> Starlette:
     """The application; TemplateError."""
     settings = services.settings
     return create_app(
-        engine=services.engine,
+        accounts=services.accounts,
+        plan=services.plan,
         templates=settings.templates_dir,
         site=WebSite(
             name=settings.site_name,
@@ -36,12 +37,13 @@ def build(services: Services) -> Starlette:
             imprint_url=settings.imprint_url,
             privacy_contact=settings.privacy_contact,
             locale=settings.locale,
+            signup=settings.signup,
+            signup_domains=settings.signup_domains,
+            trusted_proxies=settings.trusted_proxies,
+            retention_days=settings.retention_days,
+            digest_retention_days=settings.digest_retention_days,
             sample=services.site.sample,
         ),
-        secrets=services.secrets,
-        clock=services.clock,
-        inbox=services.inbox,
-        unsubscribe=services.unsubscribe,
         probe=_probe(services, lambda: tables(services.engine), house=True),
     )
 

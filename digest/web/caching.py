@@ -11,13 +11,15 @@ from starlette.responses import Response
 _TAG = re.compile(r'(?:W/)?"[^"]*"')
 
 
-def conditional(request: Request, response: Response, *, seconds: int) -> Response:
+def conditional(
+    request: Request, response: Response, *, seconds: int, private: bool = False
+) -> Response:
     """`response` with a tag of its content, or 304 without it where the request names that tag.
 
-    Whoever has it may use it for `seconds` without asking.
+    Whoever has it may use it for `seconds` without asking; what is private nobody is to keep.
     """
     tag = f'"{hashlib.sha256(bytes(response.body)).hexdigest()[:32]}"'
-    kept = {"ETag": tag, "Cache-Control": f"public, max-age={seconds}"}
+    kept = {"ETag": tag, "Cache-Control": "no-store" if private else f"public, max-age={seconds}"}
     if "vary" in response.headers:
         kept["Vary"] = response.headers["vary"]
     asked = request.headers.get("if-none-match", "")

@@ -34,6 +34,7 @@ class Feed:
     title: str
     path: str  # of the page
     papers: Sequence[Paper]
+    private: bool = False  # nobody between may keep it, and its id does not name its address
 
 
 def answer(web: Web, request: Request, kind: str, feed: Feed) -> Response:
@@ -44,14 +45,14 @@ def answer(web: Web, request: Request, kind: str, feed: Feed) -> Response:
         here += f"?{request.url.query}"
     make = atom if kind == "atom" else json_feed
     response = Response(make(feed, base=base, here=here), media_type=TYPES[kind])
-    return conditional(request, response, seconds=FRESH)
+    return conditional(request, response, seconds=FRESH, private=feed.private)
 
 
 def atom(feed: Feed, *, base: str, here: str) -> bytes:
     """The feed as Atom."""
     root = ET.Element("feed", xmlns=_ATOM)
     _add(root, "title", feed.title)
-    _add(root, "id", _id(base, feed.path.strip("/") or "papers"))
+    _add(root, "id", _id(base, "saved" if feed.private else feed.path.strip("/") or "papers"))
     _add(root, "updated", _instant(max((_updated(paper) for paper in feed.papers), default=_EVER)))
     _add(root, "link", rel="self", type=TYPES["atom"], href=here)
     _add(root, "link", rel="alternate", type="text/html", href=base + feed.path)

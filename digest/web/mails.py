@@ -11,17 +11,12 @@ from starlette.responses import HTMLResponse, Response
 
 from digest import inbox
 from digest.errors import NotFound
-from digest.web.view import Web
+from digest.web.view import MAIL_POLICY, Web
 
 PAGE = 50  # mails
 SHOWN = 200_000  # bytes of the source; a page, not a download
 VIEWS = ("html", "text", "source", "headers")
 WIDTHS = ("desktop", "phone")  # 700 and 390 px
-# A mail is a document of its own: no script, nothing from the network, in nobody else's frame.
-MAIL_POLICY = (
-    "default-src 'none'; style-src 'unsafe-inline'; img-src data:;"
-    " sandbox allow-popups allow-popups-to-escape-sandbox; frame-ancestors 'self'"
-)
 
 
 def listing(web: Web, request: Request) -> Response:

@@ -21,11 +21,13 @@ PROTECTIVE = {
     "X-Content-Type-Options": "nosniff",
 }
 PRIVATE = {"Cache-Control": "no-store", "X-Robots-Tag": "noindex"}
-PRIVATE_PATH = re.compile(r"/(u|settings|inbox|status\.json|metrics)(/|$)")
+# Their next part is a token.
+TOKENS = "u|me|settings|confirm|undo|f|v|saved|change|export|erase"
+PRIVATE_PATH = re.compile(rf"/({TOKENS}|inbox|status\.json|metrics)(/|$)")
 # Machines ask for these every few seconds: at the usual level they would be most of the log.
 POLLED = ("/healthz", "/readyz", "/status.json", "/metrics")
 # What follows these names is a token; elsewhere, whatever is long enough to be one.
-SECRET = re.compile(r"(?<=^/u/).+|(?<=^/settings/).+|[A-Za-z0-9_-]{32,}", re.DOTALL)
+SECRET = re.compile(rf"^/({TOKENS})/.+|[A-Za-z0-9_-]{{32,}}", re.DOTALL)
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +39,8 @@ def headers_for(path: str) -> dict[str, str]:
 
 def redacted(path: str) -> str:
     """`path` for a log: tokens taken out, everything unprintable quoted."""
-    return quote(SECRET.sub("<token>", path), safe="/<>.:@,=+~!$&'()*;-_")
+    shown = SECRET.sub(lambda found: f"/{found[1]}/<token>" if found[1] else "<token>", path)
+    return quote(shown, safe="/<>.:@,=+~!$&'()*;-_")
 
 
 class Edge:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import mimetypes
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
+from babel import Locale
 from babel.dates import format_date, format_interval, format_skeleton, format_time
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from sqlalchemy import Engine
@@ -18,12 +20,21 @@ from starlette.responses import HTMLResponse
 from digest.errors import TemplateError
 from digest.inbox import keys
 from digest.locales import SOURCE, Language, available, language
+from digest.pipeline.accounts import Accounts, Opened, opened
+from digest.pipeline.drafting import Plan
 from digest.rendering.prose import one_line, plain
-from digest.tokens import Claim, Purpose, verify
+from digest.tokens import Purpose
 from digest.web import WebSite
+from digest.web.client import client_address
 from digest.web.languages import nearest, preferred
 from digest.web.origin import from_here
 from digest.web.periods import Period
+
+# A mail is a document of its own: no script, nothing from the network, in nobody else's frame.
+MAIL_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:;"
+    " sandbox allow-popups allow-popups-to-escape-sandbox; frame-ancestors 'self'"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,14 +50,15 @@ class Asset:
 class Web:
     """What a handler may use."""
 
-    engine: Engine
+    accounts: Accounts
+    plan: Plan
     site: WebSite
-    secrets: Sequence[bytes]
-    clock: Callable[[], datetime]
-    inbox: Path | None  # local mode's Maildir
-    unsubscribe: Callable[[int], object]
     environments: Mapping[str, Environment]  # by the tag of their language
     assets: Mapping[str, Asset]
+
+    @property
+    def engine(self) -> Engine:
+        return self.accounts.engine
 
     def page(
         self, request: Request, template: str, *, status: int = 200, **values: object
@@ -80,16 +92,17 @@ class Web:
 
     def inbox_of(self, request: Request) -> Path | None:
         """The local inbox, for a request that was made on this machine; None for all others."""
-        return self.inbox if from_here(request) else None
+        return self.accounts.inbox if from_here(request) else None
 
-    def subject(self, request: Request, purpose: Purpose) -> int:
-        """Whom the token in the path is about. Raises TokenError."""
-        return self.claim(request, purpose).subject
+    def client(self, request: Request) -> IPv4Address | IPv6Address:
+        """Who asks, as far as proxies of ours say."""
+        peer = request.client.host if request.client else "::1"  # a socket of this machine's
+        forwarded = request.headers.getlist("x-forwarded-for")
+        return client_address(peer, forwarded, self.site.trusted_proxies)
 
-    def claim(self, request: Request, purpose: Purpose) -> Claim:
-        """What the token in the path says. Raises TokenError."""
-        token = request.path_params["token"]
-        return verify(token, purpose, secrets=self.secrets, now=self.clock())
+    def opened(self, request: Request, purpose: Purpose) -> Opened:
+        """What the token in the path opens. Raises TokenError."""
+        return opened(self.accounts, request.path_params["token"], purpose)
 
 
 def load_templates(folder: Path) -> dict[str, Environment]:
@@ -147,6 +160,7 @@ def _environment(folder: Path, *, language: Language) -> Environment:
         "day": language.day,
         "heading": heading,
         "instant": instant,
+        "language_name": lambda tag: Locale.parse(tag).get_display_name(tag) or tag,
         "month": month,
         "number": language.number,
         "one_line": one_line,

@@ -24,9 +24,9 @@ log = logging.getLogger(__name__)
 # The page behind each link; what follows is the token.
 PATHS = {
     Purpose.UNSUBSCRIBE: "u",
-    Purpose.PREFERENCES: "settings",
+    Purpose.PREFERENCES: "me",
     Purpose.FEEDBACK: "f",
-    Purpose.VIEW: "view",
+    Purpose.VIEW: "v",
     Purpose.CONFIRM: "confirm",
     Purpose.UNDO: "undo",
     Purpose.CHANGE: "change",

@@ -1,0 +1,132 @@
+"""Becoming a reader: the box, the mail's link, and the way back to one's preferences.
+
+The answers to the box tell nobody who subscribes; see `digest.pipeline.accounts.asking`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from starlette.datastructures import FormData
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from digest.errors import AddressError
+from digest.models import Status, Topic
+from digest.pipeline import accounts
+from digest.pipeline.accounts import Refusal, settings_link
+from digest.storage import subscribers, topics
+from digest.storage.database import reading
+from digest.tokens import Purpose
+from digest.web.forms import text
+from digest.web.view import Web
+from digest.web.wishes import Asked, read_schedule, stored, zones
+
+# What the page of the mail's link says; whoever confirms has read it.
+TEXT_VERSION = "confirm 2026-11"
+LONGEST_ADDRESS = 1_000  # characters; a longer one is no mistake of a person
+STATUSES = {
+    Refusal.CLOSED: 403,
+    Refusal.DOMAIN: 403,
+    Refusal.NO_MAIL: 422,
+    Refusal.NETWORK: 429,
+    Refusal.ADDRESS: 429,
+    Refusal.BUSY: 429,
+}
+
+
+def box(web: Web, request: Request) -> Response:
+    """The box by itself."""
+    return web.page(request, "subscribe.html", errors={}, address="")
+
+
+def subscribe(web: Web, request: Request, form: FormData) -> Response:
+    """Somebody gave an address: what follows comes by mail."""
+    return _asked(web, request, form, lost=False)
+
+
+def lost(web: Web, request: Request) -> Response:
+    """The way back for who has no mail of ours at hand."""
+    return web.page(request, "lost.html", errors={}, address="")
+
+
+def lost_link(web: Web, request: Request, form: FormData) -> Response:
+    """Somebody wants the link to their preferences."""
+    return _asked(web, request, form, lost=True)
+
+
+def _asked(web: Web, request: Request, form: FormData, *, lost: bool) -> Response:
+    address = text(form, "email", most=LONGEST_ADDRESS)
+    template = "lost.html" if lost else "subscribe.html"
+    trapped = bool(text(form, "website"))
+    take = accounts.lost_link if lost else accounts.ask
+    try:
+        refusal = (
+            None  # a program, which learns nothing
+            if trapped
+            else take(
+                web.accounts,
+                address,
+                locale=web.language(request).tag,
+                source="lost link" if lost else text(form, "source", most=40) or "box",
+                client=web.client(request),
+            )
+        )
+    except AddressError as error:
+        errors = {"email": str(error)}
+        return web.page(request, template, status=422, errors=errors, address=address)
+    if refusal:
+        status = STATUSES[refusal]
+        return web.page(request, "refused.html", status=status, refusal=refusal)
+    return web.page(request, "asked.html", lost=lost)
+
+
+def invitation(web: Web, request: Request) -> Response:
+    """The page behind a confirmation mail: one button, and what can be chosen with it."""
+    opened = web.opened(request, Purpose.CONFIRM)
+    if opened.person.status in (Status.ACTIVE, Status.PAUSED):
+        return web.page(request, "confirmed.html")
+    with reading(web.engine) as connection:
+        known = topics.all_topics(connection)
+    return _invite(web, request, stored(opened.person), known)
+
+
+def confirm(web: Web, request: Request, form: FormData) -> Response:
+    """Somebody says yes; their preferences come next."""
+    opened = web.opened(request, Purpose.CONFIRM)
+    with reading(web.engine) as connection:
+        known = topics.all_topics(connection)
+    language = web.language(request)
+    asked = read_schedule(form, stored(opened.person), known=known, language=language)
+    if asked.errors:
+        return _invite(web, request, asked, known, status=422)
+    done = accounts.confirm(
+        web.accounts,
+        opened.subject,
+        source="confirmation page",
+        locale=language.tag,
+        text_version=TEXT_VERSION,
+        wishes=asked.wishes,
+        topics=list(asked.topics),
+    )
+    if not done.anew:
+        return web.page(request, "confirmed.html")
+    with reading(web.engine) as connection:
+        person = subscribers.get(connection, done.subscriber_id)
+    link = settings_link(web.accounts, person, now=web.accounts.clock())
+    path = link.removeprefix(web.accounts.site.base_url)
+    return RedirectResponse(f"{path}?new=1", 303)
+
+
+def _invite(
+    web: Web, request: Request, asked: Asked, known: Sequence[Topic], *, status: int = 200
+) -> Response:
+    return web.page(
+        request,
+        "confirm.html",
+        status=status,
+        asked=asked,
+        errors=asked.errors,
+        topics=known,
+        zones=zones(),
+    )
