@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from digest import schema
 from digest.models import Newcomer, State, Status, Subscriber, Wishes
 from digest.storage import erasing, subscribers
-from digest.storage.database import insert_ignoring, insert_into
+from digest.storage.database import insert_ignoring
 from digest.tokens import GENERATIONS
 
 RESUMED = 200  # people in one transaction
@@ -120,13 +120,7 @@ def bar(connection: Connection, subscriber_id: int, reason: Status, *, now: date
     found = connection.execute(
         select(people.c.address_hash).where(people.c.id == subscriber_id)
     ).scalar_one()
-    values = {"reason": str(reason), "detail": "", "since": now}
-    statement = insert_into(connection.dialect.name, schema.suppression)
-    connection.execute(
-        statement.values(address_hash=found, **values).on_conflict_do_update(
-            index_elements=["address_hash"], set_=values
-        )
-    )
+    subscribers.suppress(connection, found, reason, detail="", now=now, anew=True)
 
 
 def pause(connection: Connection, person: Subscriber, *, until: datetime, now: datetime) -> None:
