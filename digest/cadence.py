@@ -142,8 +142,13 @@ def _recent(history: Sequence[Schedule], start: datetime) -> tuple[int, _Recent]
         skipped -= 1
     return skipped, tuple(
         (
-            *(max(one.since, settled), one.zone, one.hour, one.frequency, one.weekday),
-            *(one.active, one.welcome and one.since > settled),
+            max(one.since, settled),
+            one.zone,
+            one.hour,
+            one.frequency,
+            one.weekday,
+            one.active,
+            one.welcome and one.since > settled,
         )
         for one in history[skipped:]
     )

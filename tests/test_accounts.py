@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
+from threading import Barrier
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -267,6 +269,20 @@ def test_confirming_begins_with_the_next_slot_and_is_done_once(reception: Recept
     again = reception.confirm(asked, wishes=other)
     assert (again.subscriber_id, again.anew) == (first.subscriber_id, False)
     assert reception.everything() == before
+
+
+def test_clicks_at_once_confirm_once(reception: Reception) -> None:
+    reception.ask()
+    reception.answer()
+    asked, together = reception.subject("confirm"), Barrier(4)
+
+    def click(_: int) -> bool:
+        together.wait()
+        return reception.confirm(asked).anew
+
+    with ThreadPoolExecutor(4) as threads:
+        assert sorted(threads.map(click, range(4))) == [False, False, False, True]
+    assert (reception.counts()["consent"], reception.counts()["schedule"]) == (2, 1)
 
 
 @pytest.mark.parametrize("status", GONE, ids=str)
@@ -559,6 +575,16 @@ def test_a_pause_ends_by_itself_at_its_own_time(reception: Reception) -> None:
         (datetime(2026, 5, 27, 13, tzinfo=UTC), False),
         (datetime(2026, 6, 3, tzinfo=UTC), True),
     ]
+
+
+def test_pauses_that_are_over_are_found_by_their_index(lite: Reception) -> None:
+    found: list[str] = []
+    statements(lite.engine, found)
+    resume(lite)
+    [query] = [text for text in found if "paused_until <=" in text]
+    with reading(lite.engine) as connection:
+        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}", ("2026-05-27", 1, 0))
+        assert "ix_subscriber_paused" in str(plan.all())
 
 
 def test_many_pauses_end_in_steps(reception: Reception, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import asdict
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, delete, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from digest import schema
@@ -16,6 +16,7 @@ from digest.storage.database import insert_ignoring
 from digest.tokens import GENERATIONS
 
 RESUMED = 200  # people in one transaction
+_IS_PAUSED = text("subscriber.status = 'paused'")  # in the words of the partial index
 
 
 def locked(connection: Connection, subscriber_id: int) -> Subscriber | None:
@@ -151,7 +152,7 @@ def resume_due(connection: Connection, *, now: datetime) -> bool:
     table = schema.subscriber
     over = connection.execute(
         select(table.c.id)
-        .where(table.c.status == Status.PAUSED, table.c.paused_until <= now)
+        .where(_IS_PAUSED, table.c.paused_until <= now)
         .order_by(table.c.paused_until, table.c.id)
         .limit(RESUMED)
         .with_for_update(skip_locked=True, key_share=True)
