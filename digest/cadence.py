@@ -13,6 +13,9 @@ The rules (invariants 1 and 10):
 - Two digests are at least 12 h apart. A slot that would come sooner waits; when it would wait into
   the next local date, it is dropped.
 - After an outage only the latest missed slot is sent, and only within the catch-up window.
+- A schedule may begin with a welcome: it is the slot of that date, due at once, unless the date had
+  its slot or one was due less than 12 h ago. By it alone no slot waits; one that is due within 6 h
+  after it is stored as `skipped (welcome)`.
 """
 
 from __future__ import annotations
@@ -31,12 +34,13 @@ from digest.models import Frequency, Schedule, Slot
 log = logging.getLogger(__name__)
 
 APART = timedelta(hours=12)
+WELCOME = timedelta(hours=6)  # after a welcome, until a slot is sent again
 _DAY = timedelta(days=1)
 # No local date is more than this far from the UTC instant at its noon (zones span -12..+14 h).
 _REACH = timedelta(days=2)
 _Found = tuple[int, date, datetime]  # a slot: whose schedule (an index), date, instant
 # Schedules as plain tuples, which are compared much faster.
-_Recent = tuple[tuple[datetime, str, int, Frequency, int | None, bool], ...]
+_Recent = tuple[tuple[datetime, str, int, Frequency, int | None, bool, bool], ...]
 
 
 def local_instant(day: date, hour: int, zone: str) -> datetime | None:
@@ -137,7 +141,15 @@ def _recent(history: Sequence[Schedule], start: datetime) -> tuple[int, _Recent]
     while skipped > 0 and history[skipped].since > settled:
         skipped -= 1
     return skipped, tuple(
-        (max(one.since, settled), one.zone, one.hour, one.frequency, one.weekday, one.active)
+        (
+            max(one.since, settled),
+            one.zone,
+            one.hour,
+            one.frequency,
+            one.weekday,
+            one.active,
+            one.welcome and one.since > settled,
+        )
         for one in history[skipped:]
     )
 
@@ -145,9 +157,15 @@ def _recent(history: Sequence[Schedule], start: datetime) -> tuple[int, _Recent]
 def _schedules(recent: _Recent) -> list[Schedule]:
     return [
         Schedule(
-            since=since, zone=zone, hour=hour, frequency=frequency, weekday=weekday, active=active
+            since=since,
+            zone=zone,
+            hour=hour,
+            frequency=frequency,
+            weekday=weekday,
+            active=active,
+            welcome=welcome,
         )
-        for since, zone, hour, frequency, weekday, active in recent
+        for since, zone, hour, frequency, weekday, active, welcome in recent
     ]
 
 
@@ -177,14 +195,21 @@ def _walk(history: Sequence[Schedule], start: datetime, end: datetime) -> Iterat
         opens = max(schedule.since, begin)
         day = opens.astimezone(info).date()
         closes = end if until is None else min(end, until)
+        welcomed = schedule.welcome and opens == schedule.since and day not in dates
+        if welcomed and (last_due is None or schedule.since >= last_due + APART):
+            dates.add(day)
+            last_due, calm = schedule.since, None
+            yield index, day, schedule.since
+        else:
+            calm = last_due
         while day <= closes.astimezone(info).date():
-            due = _due(history, index, day, last_due)
+            due = _due(history, index, day, calm)
             if due is not None and day not in dates:
                 # A slot at the very instant of a change was due before it.
                 in_force = schedule.since <= due and (until is None or due <= until)
                 if in_force and due <= end:
                     dates.add(day)
-                    last_due = due
+                    last_due = calm = due
                     yield index, day, due
             day += _DAY
 
@@ -211,10 +236,11 @@ def _due(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Due:
-    """A slot that is due, and whether it is to be sent or stored as `skipped (outage)`."""
+    """A slot that is due, and whether it is only stored: as `skipped (outage)`, or `(welcome)`."""
 
     slot: Slot
     missed: bool
+    welcomed: bool = False  # a welcome came just before it
 
 
 def due_slots(
@@ -222,13 +248,34 @@ def due_slots(
 ) -> list[Due]:
     """What to plan at `now`, given that everything due up to `since` has its row.
 
-    Only the latest slot is sent, and only if it was due less than `catch_up` ago.
+    Only the latest slot is sent, and only if it was due less than `catch_up` ago. One soon after a
+    welcome is not, unless that came too late to be sent itself.
     """
     found = slots(history, start=since, end=now)
-    return [
-        Due(slot=slot, missed=slot is not found[-1] or now - slot.due_at > catch_up)
+    oldest = now - catch_up
+    welcomed = [
+        _is_welcomed(history, slot)
+        and (slot.schedule.since <= since or slot.schedule.since >= oldest)
         for slot in found
     ]
+    latest = [slot for slot, skip in zip(found, welcomed, strict=True) if not skip][-1:]
+    return [
+        Due(
+            slot=slot,
+            missed=not skip and (slot not in latest or slot.due_at < oldest),
+            welcomed=skip,
+        )
+        for slot, skip in zip(found, welcomed, strict=True)
+    ]
+
+
+def _is_welcomed(history: Sequence[Schedule], slot: Slot) -> bool:
+    """Whether a welcome, of which the slot's schedule is the one, came just before it."""
+    began = slot.schedule.since
+    if not slot.schedule.welcome or not began < slot.due_at <= began + WELCOME:
+        return False
+    first = slots(history, start=began - timedelta(microseconds=1), end=began)
+    return bool(first) and first[-1].schedule is slot.schedule
 
 
 DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")

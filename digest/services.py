@@ -29,7 +29,7 @@ from digest.inbox import Inbox
 from digest.logs import configure
 from digest.models import Limits, Newcomer, Site, Subscriber, Wishes
 from digest.pipeline import accounts
-from digest.pipeline.accounts.base import Accounts, raise_mark
+from digest.pipeline.accounts.base import PATHS, Accounts, raise_mark
 from digest.pipeline.alerting import Watch, watch
 from digest.pipeline.bookkeeping import LocalBooks
 from digest.pipeline.books import Books, Relay
@@ -407,9 +407,9 @@ def _plan_of(
             for purpose in (Purpose.VIEW, Purpose.FEEDBACK)
         )
         return {
-            "unsubscribe_url": f"{settings.base_url}/u/{way_out}",
-            "preferences_url": f"{settings.base_url}/me/{wishes}",
-            "view_url": f"{settings.base_url}/v/{view}",
+            "unsubscribe_url": f"{settings.base_url}/{PATHS[Purpose.UNSUBSCRIBE]}/{way_out}",
+            "preferences_url": f"{settings.base_url}/{PATHS[Purpose.PREFERENCES]}/{wishes}",
+            "view_url": f"{settings.base_url}/{PATHS[Purpose.VIEW]}/{view}",
             "feedback": feedback,
         }
 

@@ -11,6 +11,7 @@ import pytest
 from tests.databases import database_url, engine, postgres_url, sqlite_url
 from tests.desk import at_eight, desk, each_desk
 from tests.house import house
+from tests.reception import lite, reception, still, tables
 from tests.replay import replay, replay_server
 from tests.rows import rows
 from tests.sink import certificate, sink
@@ -23,13 +24,17 @@ __all__ = [
     "each_desk",
     "engine",
     "house",
+    "lite",
     "postgres_url",
+    "reception",
     "replay",
     "replay_server",
     "rows",
     "shared_data",
     "sink",
     "sqlite_url",
+    "still",
+    "tables",
 ]
 
 

@@ -12,6 +12,7 @@ from enum import Enum
 import dns.message
 import dns.rcode
 import pytest
+from dns.rdatatype import MX, A
 from dns.resolver import Resolver
 from dns.rrset import from_text
 
@@ -30,6 +31,7 @@ class DnsServer:
 
     port: int = 0
     mx: dict[str, Sequence[str] | Trouble] = field(default_factory=dict)
+    hosts: set[str] = field(default_factory=set)  # that have an address
     all_silent: bool = False
     asked: Counter[str] = field(default_factory=Counter)
 
@@ -52,7 +54,9 @@ class DnsServer:
         response = dns.message.make_response(query)
         if isinstance(known, Trouble):
             response.set_rcode(known.value)
-        elif known:
+        elif question.rdtype == A and name in self.hosts:
+            response.answer.append(from_text(question.name, 60, "IN", "A", "192.0.2.1"))
+        elif known and question.rdtype == MX:
             response.answer.append(from_text(question.name, 60, "IN", "MX", *known))
         return response.to_wire()
 

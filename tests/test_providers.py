@@ -17,7 +17,7 @@ from digest.configured import relays_of
 from digest.errors import Busy, SettingsError
 from digest.models import Limits, Status
 from digest.pipeline.receivers import look_up, receivers
-from digest.providers import ask, provider_named, provider_of, provider_of_host
+from digest.providers import ask, provider_named, provider_of, provider_of_host, takes_mail
 from digest.settings import load
 from digest.storage import domains, subscribers
 from digest.storage.database import exclusive, reading, writing
@@ -108,6 +108,27 @@ def test_what_the_dns_says(
     dns_server.mx["lab.example.org"] = said
     assert ask(dns_server.resolver, "lab.example.org") == provider
     assert dns_server.asked["lab.example.org"] >= 1
+
+
+@pytest.mark.parametrize(
+    ("said", "host", "takes"),
+    [
+        (["10 mx.example.org."], False, True),
+        (["0 ."], True, False),  # RFC 7505
+        ([], True, True),  # it takes its mail itself
+        ([], False, False),
+        (Trouble.NO_SUCH_NAME, False, False),
+        (Trouble.FAILURE, False, True),  # nobody knows
+    ],
+    ids=["hosts", "null", "an address", "nothing", "no name", "failure"],
+)
+def test_whether_a_domain_takes_mail(
+    said: Sequence[str] | Trouble, host: bool, takes: bool, dns_server: DnsServer
+) -> None:
+    dns_server.mx["lab.example.org"] = said
+    if host:
+        dns_server.hosts.add("lab.example.org")
+    assert takes_mail(dns_server.resolver, "lab.example.org") is takes
 
 
 def test_a_domain_that_cannot_be_asked_about_is_no_error(dns_server: DnsServer) -> None:

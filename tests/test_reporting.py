@@ -11,9 +11,9 @@ from sqlalchemy import delete, select
 
 from digest import schema
 from digest.cadence import slots
-from digest.models import Frequency, Health, State, Wishes
+from digest.models import Frequency, Health, State, Status, Wishes
 from digest.pipeline.reporting import report
-from digest.storage import schedules, subscribers
+from digest.storage import schedules, standing, subscribers
 from digest.storage.database import reading, writing
 from tests.desk import DAILY, Desk
 
@@ -39,7 +39,7 @@ steps = st.lists(
     st.tuples(
         st.sampled_from([0, 1, 29, 60, 60 * 7, 60 * 13, 60 * 24, 60 * 24 * 4]),
         st.integers(0, 2),
-        st.one_of(st.sampled_from(["plan", "leave", "look"]), wishes()),
+        st.one_of(st.sampled_from(["plan", "leave", "look", "pause", "come", "welcome"]), wishes()),
     ),
     max_size=14,
 )
@@ -47,14 +47,39 @@ steps = st.lists(
 
 def empty(desk: Desk) -> None:
     desk.now = START
-    tables = (schema.delivery, schema.digest, schema.schedule, schema.subscriber)
+    tables = (schema.delivery, schema.digest, schema.schedule, schema.consent, schema.subscriber)
     with writing(desk.engine) as connection:
         for table in (*tables, schema.suppression):
             connection.execute(delete(table))
 
 
+def stand(desk: Desk, person: int, what: str) -> None:
+    """Leave, pause for three days, or come back, by a welcome or without one."""
+    with writing(desk.engine) as connection:
+        if what == "leave":
+            subscribers.unsubscribe(connection, person, now=desk.now, detail="")
+            return
+        found = standing.locked(connection, person)
+        assert found is not None
+        subscribed = found.status in (Status.ACTIVE, Status.PAUSED)
+        if what == "pause" and subscribed:
+            standing.pause(connection, found, until=desk.now + 3 * DAY, now=desk.now)
+        elif what == "come" and found.paused_until is not None and subscribed:
+            since = min(found.paused_until, desk.now)
+            standing.resume(connection, found, since=since)
+        elif what != "pause" and not subscribed:
+            standing.activate(
+                connection,
+                found,
+                hashes=[f"p{person}"],
+                confirmed_at=desk.now,
+                now=desk.now,
+                welcome=what == "welcome",
+            )
+
+
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(steps, st.integers(1, 60 * 24 * 30))
 def test_any_history_adds_up(
@@ -66,10 +91,9 @@ def test_any_history_adds_up(
         desk.now += timedelta(minutes=wait)
         if what == "plan":
             desk.run()
-        elif what == "leave":
+        elif what in ("leave", "pause", "come", "welcome"):
             if who in people:
-                with writing(desk.engine) as connection:
-                    subscribers.unsubscribe(connection, people[who], now=desk.now, detail="")
+                stand(desk, people[who], str(what))
         elif what == "look":
             assert desk.report(40).missing >= 0
         elif isinstance(what, Wishes):

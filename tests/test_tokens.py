@@ -104,15 +104,31 @@ def test_the_way_out_never_ends() -> None:
     assert verify(made(), Purpose.UNSUBSCRIBE, secrets=[NEW], now=later).subject == 7
 
 
-@pytest.mark.parametrize("purpose", [Purpose.PREFERENCES])
-def test_other_links_live_a_year(purpose: Purpose) -> None:
-    lifetime = LIFETIMES[purpose]
-    assert lifetime == timedelta(days=365)
+YEAR, HOUR = timedelta(days=365), timedelta(hours=1)
+
+
+@pytest.mark.parametrize(
+    ("purpose", "lifetime"),
+    [
+        *((purpose, YEAR) for purpose in (Purpose.PREFERENCES, Purpose.FEEDBACK, Purpose.VIEW)),
+        (Purpose.CONFIRM, timedelta(days=7)),
+        *((purpose, HOUR) for purpose in (Purpose.UNDO, Purpose.CHANGE)),
+        *((purpose, HOUR) for purpose in (Purpose.EXPORT, Purpose.ERASE)),
+    ],
+)
+def test_other_links_end(purpose: Purpose, lifetime: timedelta) -> None:
+    assert LIFETIMES[purpose] == lifetime
     end = NOW + lifetime
     token = made(purpose)
     assert verify(token, purpose, secrets=[NEW], now=end - timedelta(seconds=1)).subject == 7
     with pytest.raises(TokenExpired):
         verify(token, purpose, secrets=[NEW], now=end)
+
+
+def test_a_feed_is_there_until_it_is_revoked() -> None:
+    later = NOW + timedelta(days=365 * 70)
+    token = made(Purpose.SAVED)
+    assert verify(token, Purpose.SAVED, secrets=[NEW], now=later).subject == 7
 
 
 def test_every_purpose_has_a_lifetime() -> None:

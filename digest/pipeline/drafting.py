@@ -136,6 +136,8 @@ def make_order(
 def _skip(subscriber: Subscriber, due: Due, lost: Sequence[Gap]) -> str:
     if any(gap.start < due.slot.due_at <= gap.end for gap in lost):
         return gaps.REASON
+    if due.welcomed:
+        return "welcome"
     if due.missed:
         return "outage"
     return "" if subscriber.status is Status.ACTIVE else str(subscriber.status)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, exists, insert, select, text, update
+from sqlalchemy import Connection, delete, exists, insert, select, text, update
 
 from digest import schema
 from digest.models import State
@@ -85,4 +85,6 @@ def settle(connection: Connection, gap: Gap) -> dict[State, int]:
         .where(table.c.state == State.UNKNOWN, table.c.give_up_at > gap.start)
         .values(reason=REASON, give_up_at=gap.end)
     ).rowcount
+    # What was asked for was answered since, or is too long ago.
+    connection.execute(delete(schema.request))
     return {State.SKIPPED: skipped, State.UNKNOWN: unknown}

@@ -6,16 +6,17 @@ from collections.abc import Collection
 from dataclasses import asdict
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, delete, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from digest import schema
 from digest.models import Newcomer, State, Status, Subscriber, Wishes
 from digest.storage import erasing, subscribers
-from digest.storage.database import insert_ignoring, insert_into
+from digest.storage.database import insert_ignoring
 from digest.tokens import GENERATIONS
 
 RESUMED = 200  # people in one transaction
+_IS_PAUSED = text("subscriber.status = 'paused'")  # in the words of the partial index
 
 
 def locked(connection: Connection, subscriber_id: int) -> Subscriber | None:
@@ -120,13 +121,7 @@ def bar(connection: Connection, subscriber_id: int, reason: Status, *, now: date
     found = connection.execute(
         select(people.c.address_hash).where(people.c.id == subscriber_id)
     ).scalar_one()
-    values = {"reason": str(reason), "detail": "", "since": now}
-    statement = insert_into(connection.dialect.name, schema.suppression)
-    connection.execute(
-        statement.values(address_hash=found, **values).on_conflict_do_update(
-            index_elements=["address_hash"], set_=values
-        )
-    )
+    subscribers.suppress(connection, found, reason, detail="", now=now, anew=True)
 
 
 def pause(connection: Connection, person: Subscriber, *, until: datetime, now: datetime) -> None:
@@ -157,7 +152,7 @@ def resume_due(connection: Connection, *, now: datetime) -> bool:
     table = schema.subscriber
     over = connection.execute(
         select(table.c.id)
-        .where(table.c.status == Status.PAUSED, table.c.paused_until <= now)
+        .where(_IS_PAUSED, table.c.paused_until <= now)
         .order_by(table.c.paused_until, table.c.id)
         .limit(RESUMED)
         .with_for_update(skip_locked=True, key_share=True)

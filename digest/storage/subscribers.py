@@ -37,7 +37,7 @@ from digest.models import (
 from digest.storage import consents, schedules
 from digest.storage.batches import listing, people_of
 from digest.storage.consents import What
-from digest.storage.database import insert_ignoring, listed, unpacked
+from digest.storage.database import insert_ignoring, insert_into, listed, unpacked
 from digest.storage.schedules import INSTANT
 
 _COLUMNS = [
@@ -175,10 +175,13 @@ def unsubscribe(
 ) -> bool:
     """Stop writing to somebody, for good; False when that was so already, or nobody is there.
 
-    `status` tells why: they left, they complained, or their address bounced.
+    `status` tells why: they left, they complained, or their address bounced. Who left and complains
+    then has complained: that is not undone by a link.
     """
     table = schema.subscriber
-    gone = {Status.UNSUBSCRIBED, Status.COMPLAINED, Status.ERASED, status}
+    gone = {Status.COMPLAINED, Status.ERASED, status}
+    if status is not Status.COMPLAINED:
+        gone.add(Status.UNSUBSCRIBED)
     row = (
         connection.execute(
             update(table)
@@ -201,15 +204,33 @@ def unsubscribe(
         return False
     wishes = Wishes(**{name: row[name] for name in row if name != "address_hash"})
     reschedule(connection, subscriber_id, wishes, active=False, since=now)
-    connection.execute(
-        insert_ignoring(connection, schema.suppression).values(
-            address_hash=row["address_hash"], reason=status, detail=detail, since=now
-        )
+    suppress(
+        connection,
+        row["address_hash"],
+        status,
+        detail=detail,
+        now=now,
+        anew=status is Status.COMPLAINED,
     )
     consents.add(
         connection, subscriber_id, What(status), source=detail, now=now, locale=row["locale"]
     )
     return True
+
+
+def suppress(
+    connection: Connection, hash_: str, reason: Status, *, detail: str, now: datetime, anew: bool
+) -> None:
+    """Let nothing be sent to an address; `anew`: whatever it was suppressed for before."""
+    statement = insert_into(connection.dialect.name, schema.suppression).values(
+        address_hash=hash_, reason=reason, detail=detail, since=now
+    )
+    late = {name: statement.excluded[name] for name in ("reason", "detail", "since")}
+    connection.execute(
+        statement.on_conflict_do_update(index_elements=["address_hash"], set_=late)
+        if anew
+        else statement.on_conflict_do_nothing()
+    )
 
 
 def reschedule(
