@@ -17,7 +17,7 @@ from sqlalchemy import update as change
 
 from digest import schema
 from digest.models import Paper
-from digest.schema.index import WORDS
+from digest.schema.index import GIN
 from digest.storage.database import given, insert_into, packed
 from digest.storage.fulltext import columns, tsvector
 from digest.topics.match import index
@@ -73,9 +73,10 @@ def forget(connection: Connection, paper_ids: Sequence[int]) -> None:
 
 def build(connection: Connection, papers: Iterable[Sequence[Paper]]) -> None:
     """Index papers that are not indexed yet, in pieces of at most 500."""
-    whole = connection.dialect.name == "postgresql" and not connection.execute(
-        select(_table.c.place).limit(1)
-    ).first()
+    whole = (
+        connection.dialect.name == "postgresql"
+        and not connection.execute(select(_table.c.place).limit(1)).first()
+    )
     if whole:  # to make it at the end takes a tenth of the time
         connection.execute(text("DROP INDEX indexed_words_terms"))
     counts: Counter[str] = Counter()
@@ -83,7 +84,7 @@ def build(connection: Connection, papers: Iterable[Sequence[Paper]]) -> None:
         counts.update(_renew(connection, some))
     count_terms(connection, counts)
     if whole:
-        connection.execute(text(WORDS["postgresql"][1]))
+        connection.execute(text(GIN))
 
 
 def _renew(connection: Connection, papers: Sequence[Paper]) -> Counter[str]:
@@ -212,4 +213,3 @@ def frequencies(connection: Connection, found: Iterable[str]) -> dict[str, int]:
 def size(connection: Connection) -> int:
     """How many papers are indexed."""
     return connection.execute(select(func.count()).select_from(_table)).scalar_one()
-

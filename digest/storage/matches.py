@@ -68,9 +68,7 @@ class Sought:
             marked = _marked(connection)
         unheld = any(marked.values())
         placed = whole is not None and any(map(needs_places, leaves(whole)))
-        doubtful = frozenset(
-            place for place, is_unheld in marked.items() if is_unheld or placed
-        )
+        doubtful = frozenset(place for place, is_unheld in marked.items() if is_unheld or placed)
         textual, others = _divided(whole, dialect)
         return cls(
             query=query,
@@ -154,9 +152,7 @@ class Sought:
             return
         for start in range(0, len(found), _PIECE):
             piece = found[start : start + _PIECE]
-            asked = [
-                place for place in piece if self.doubtful is None or place in self.doubtful
-            ]
+            asked = [place for place in piece if self.doubtful is None or place in self.doubtful]
             papers = at_places(connection, asked)
             yield from (
                 place

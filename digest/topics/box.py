@@ -78,9 +78,7 @@ def _shortened(text: str) -> tuple[str, bool]:
 
 
 def _size(query: Query) -> int:
-    return sum(
-        len(leaf.terms) if isinstance(leaf, Text) else 1 for leaf in leaves(normal(query))
-    )
+    return sum(len(leaf.terms) if isinstance(leaf, Text) else 1 for leaf in leaves(normal(query)))
 
 
 def _all(terms: list[str]) -> Query | None:

@@ -37,12 +37,7 @@ def distance(one: str, other: str, *, most: int) -> int:
             cost = min(
                 last[column] + 1, here[column - 1] + 1, last[column - 1] + (letter != against)
             )
-            if (
-                row > 1
-                and column > 1
-                and letter == other[column - 2]
-                and one[row - 2] == against
-            ):
+            if row > 1 and column > 1 and letter == other[column - 2] and one[row - 2] == against:
                 cost = min(cost, before[column - 2] + 1)
             here.append(cost)
         if min(here) > most and min(last) > most:
