@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from benchmarks import collect, dedupe, demo, planning, room, sending, topics
+from benchmarks import collect, dedupe, demo, planning, room, search, sending, topics
 from benchmarks.measuring import Row, machine, show
 from benchmarks.sending import latency, million, wire
 
@@ -24,6 +24,7 @@ BENCHMARKS: dict[str, Callable[[], list[Row]]] = {
     "latency": latency.run,
     "topics": topics.run,
     "dedupe": dedupe.run,
+    "search": search.run,
 }
 LONGEST = 960.0  # seconds for all of these
 # Too long to be one of many, or without a bar.

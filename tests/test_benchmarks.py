@@ -29,6 +29,7 @@ from benchmarks import (
     population,
     processes,
     room,
+    search,
     sending,
     surroundings,
     topics,
@@ -57,6 +58,7 @@ QUICK: dict[str, Callable[[], list[Row]]] = {
     ),
     "topics": partial(topics.run, papers=3, topics=2, rounds=1),
     "dedupe": partial(dedupe.run, most=20),
+    "search": partial(search.run, size=400, requests=6, rate=100.0, kinds=["SQLite"]),
     "room": partial(room.run, people=4, papers=60),
     "million": partial(million.run, sizes=[2, 20], papers=60),
 }
@@ -130,6 +132,7 @@ ON_POSTGRESQL: dict[str, Callable[[], list[Row]]] = {
     "send": partial(sending.run, kinds=["PostgreSQL"]),
     "latency": partial(latency.run, kinds=["PostgreSQL"]),
     "million": million.run,
+    "search": partial(search.run, kinds=["PostgreSQL"]),
 }
 
 

@@ -29,6 +29,7 @@ CANONICAL = {
     "smart quotes": ("“large model” „klein“ «petit»", '"large model" klein petit'),
     "operator in quotes": ('"OR" "not" "-x"', '"OR" "not" "-x"'),
     "prefix": ("transform*", "transform*"),
+    "prefix that is an operator": ("OR* title:not*", "OR* title:not*"),
     "prefix of the last": ("multi-ag*", "multi-ag*"),
     "star in quotes": ('"A* search"', '"A* search"'),
     "fields": ("title:agents author:LeCun", "title:agents author:LeCun"),

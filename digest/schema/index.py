@@ -38,23 +38,26 @@ term = Table(
     Column("papers", Integer, nullable=False),
 )
 
-WORDS = {
-    "sqlite": (
-        "CREATE VIRTUAL TABLE indexed_words USING fts5(title, abstract, summary, keyword, org,"
-        " author, names, content='', tokenize=\"ascii tokenchars '+#._=|'\")",
-        # FTS5 forgets by what it is told; an index that is emptied by other means is told so.
-        "CREATE TRIGGER indexed_emptied AFTER DELETE ON indexed"
-        " WHEN NOT EXISTS (SELECT 1 FROM indexed)"
-        " BEGIN INSERT INTO indexed_words(indexed_words) VALUES ('delete-all'); END",
-    ),
-    "postgresql": (
-        "CREATE TABLE indexed_words (place BIGINT PRIMARY KEY"
-        " REFERENCES indexed (place) ON DELETE CASCADE, terms TSVECTOR NOT NULL)",
-        # Without fastupdate, whose list of what is new each search would have to read.
-        "CREATE INDEX indexed_words_terms ON indexed_words USING gin (terms)"
-        " WITH (fastupdate = off)",
-    ),
-}
+FTS5 = """
+CREATE VIRTUAL TABLE indexed_words USING fts5(
+    title, abstract, summary, keyword, org, author, names,
+    content='', tokenize="ascii tokenchars '+#._=|'"
+)"""
+# FTS5 forgets what it is told; an index that is emptied by other means is told so.
+EMPTIED = """
+CREATE TRIGGER indexed_emptied AFTER DELETE ON indexed
+WHEN NOT EXISTS (SELECT 1 FROM indexed)
+BEGIN INSERT INTO indexed_words(indexed_words) VALUES ('delete-all'); END"""
+TSVECTOR = """
+CREATE TABLE indexed_words (
+    place BIGINT PRIMARY KEY REFERENCES indexed (place) ON DELETE CASCADE,
+    terms TSVECTOR NOT NULL
+)"""
+# Without fastupdate, whose list of what is new each search would have to read.
+GIN = """
+CREATE INDEX indexed_words_terms ON indexed_words USING gin (terms) WITH (fastupdate = off)"""
+WORDS = {"sqlite": (FTS5, EMPTIED), "postgresql": (TSVECTOR, GIN)}
 for _dialect, _statements in WORDS.items():
     for _statement in _statements:
-        event.listen(indexed_text, "after_create", DDL(_statement).execute_if(dialect=_dialect))
+        _made = DDL(_statement)  # type: ignore[no-untyped-call]
+        event.listen(indexed_text, "after_create", _made.execute_if(dialect=_dialect))

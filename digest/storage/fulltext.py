@@ -8,7 +8,7 @@ hold. It knows the first 255 places of a term among the first 16,383 of a text, 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from digest.topics.normal import Leaf, leaves
 from digest.topics.query import And, Name, Not, Or, Query, Text
@@ -82,7 +82,7 @@ def fts5(query: Query, *, depth: int = 0) -> str | None:
             return None
 
 
-def _joined(parts: list[Query], word: str, depth: int) -> str | None:
+def _joined(parts: Sequence[Query], word: str, depth: int) -> str | None:
     found = [fts5(part, depth=depth + 1) for part in parts]
     known = [one for one in found if one is not None]
     return f"({f' {word} '.join(known)})" if len(known) == len(parts) else None

@@ -17,7 +17,7 @@ from sqlalchemy import update as change
 
 from digest import schema
 from digest.models import Paper
-from digest.schema.index import WORDS
+from digest.schema.index import GIN
 from digest.storage.database import given, insert_into, packed
 from digest.storage.fulltext import columns, tsvector
 from digest.topics.match import index
@@ -84,7 +84,7 @@ def build(connection: Connection, papers: Iterable[Sequence[Paper]]) -> None:
         counts.update(_renew(connection, some))
     count_terms(connection, counts)
     if whole:
-        connection.execute(text(WORDS["postgresql"][1]))
+        connection.execute(text(GIN))
 
 
 def _renew(connection: Connection, papers: Sequence[Paper]) -> Counter[str]:

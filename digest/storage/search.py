@@ -68,7 +68,7 @@ def search(
     limit: int = 50,
 ) -> Found:
     """The papers that match from the `start`-th on, at most `limit`; merged ones are none."""
-    with _steered(connection):
+    with steered(connection):
         places = matching(connection, query, most=MOST + 1)
         more = len(places) > MOST
         places = places[:MOST]
@@ -82,7 +82,7 @@ def search(
 
 def count(connection: Connection, query: Query) -> tuple[int, bool]:
     """How many papers match, at most MOST, and whether there are more."""
-    with _steered(connection):
+    with steered(connection):
         found = len(matching(connection, query, most=MOST + 1))
     return min(found, MOST), found > MOST
 
@@ -93,7 +93,7 @@ def _hit(query: Query, paper: Paper) -> Hit:
 
 
 @contextmanager
-def _steered(connection: Connection) -> Iterator[None]:
+def steered(connection: Connection) -> Iterator[None]:
     """PostgreSQL thinks that to look at all papers' words is cheap; each has to be unpacked."""
     if connection.dialect.name != "postgresql":
         yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -50,14 +51,17 @@ def read(text: str) -> Reading:
     try:
         query = parse(kept)
     except TopicSyntaxError as error:
-        problem = error.message
+        problem = error.message if kept else ""
     if query is not None and _size(query) <= MAX_TERMS:
         return Reading(query=query, text=kept, said=(Said.CUT,) if cut else ())
-    found = list(dict.fromkeys(word.term for word in words(kept)))
+    found: dict[str, str] = {}
+    for word in words(kept):
+        found.setdefault(word.term, kept[word.start : word.end])
+    plain = [_word(term, typed) for term, typed in found.items()]
     said = (Said.PLAIN,) if kept else ()
-    if cut or len(found) > MAX_TERMS:
+    if cut or len(plain) > MAX_TERMS:
         said = (*said, Said.CUT)
-    return Reading(query=_all(found[:MAX_TERMS]), text=kept, said=said, problem=problem)
+    return Reading(query=_all(plain[:MAX_TERMS]), text=kept, said=said, problem=problem)
 
 
 def _clean(text: str) -> str:
@@ -81,6 +85,11 @@ def _size(query: Query) -> int:
     return sum(len(leaf.terms) if isinstance(leaf, Text) else 1 for leaf in leaves(normal(query)))
 
 
-def _all(terms: list[str]) -> Query | None:
-    parts = tuple(Text(field="", text=term, terms=(term,)) for term in terms)
-    return parts[0] if len(parts) == 1 else And(parts=parts) if parts else None
+def _word(term: str, typed: str) -> Text:
+    """The word as typed, unless it is another one when it stands alone (the 2 of ½)."""
+    alone = tuple(word.term for word in words(typed)) == (term,)
+    return Text(field="", text=typed if alone else term, terms=(term,))
+
+
+def _all(parts: Sequence[Text]) -> Query | None:
+    return parts[0] if len(parts) == 1 else And(parts=tuple(parts)) if parts else None

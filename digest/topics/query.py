@@ -99,7 +99,7 @@ Query: TypeAlias = Text | Name | Count | Flag | And | Or | Not
 
 def _with_field(name: str, text: str, *, prefix: bool) -> str:
     """A term as it is written: bare where that reads back as the same, else in quotes."""
-    bare = (
+    bare = prefix or (  # what goes on was written bare, be it OR*
         BARE.fullmatch(text)
         and not re.search(r"[*~^]", text)
         and (

@@ -11,21 +11,23 @@ branch_labels = None
 depends_on = None
 
 ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-WORDS = {
-    "sqlite": (
-        "CREATE VIRTUAL TABLE indexed_words USING fts5(title, abstract, summary, keyword, org,"
-        " author, names, content='', tokenize=\"ascii tokenchars '+#._=|'\")",
-        "CREATE TRIGGER indexed_emptied AFTER DELETE ON indexed"
-        " WHEN NOT EXISTS (SELECT 1 FROM indexed)"
-        " BEGIN INSERT INTO indexed_words(indexed_words) VALUES ('delete-all'); END",
-    ),
-    "postgresql": (
-        "CREATE TABLE indexed_words (place BIGINT PRIMARY KEY"
-        " REFERENCES indexed (place) ON DELETE CASCADE, terms TSVECTOR NOT NULL)",
-        "CREATE INDEX indexed_words_terms ON indexed_words USING gin (terms)"
-        " WITH (fastupdate = off)",
-    ),
-}
+FTS5 = """
+CREATE VIRTUAL TABLE indexed_words USING fts5(
+    title, abstract, summary, keyword, org, author, names,
+    content='', tokenize="ascii tokenchars '+#._=|'"
+)"""
+EMPTIED = """
+CREATE TRIGGER indexed_emptied AFTER DELETE ON indexed
+WHEN NOT EXISTS (SELECT 1 FROM indexed)
+BEGIN INSERT INTO indexed_words(indexed_words) VALUES ('delete-all'); END"""
+TSVECTOR = """
+CREATE TABLE indexed_words (
+    place BIGINT PRIMARY KEY REFERENCES indexed (place) ON DELETE CASCADE,
+    terms TSVECTOR NOT NULL
+)"""
+GIN = """
+CREATE INDEX indexed_words_terms ON indexed_words USING gin (terms) WITH (fastupdate = off)"""
+WORDS = {"sqlite": (FTS5, EMPTIED), "postgresql": (TSVECTOR, GIN)}
 
 
 def upgrade() -> None:
