@@ -18,11 +18,17 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
+from hashlib import sha256
+from typing import TYPE_CHECKING
 
 from digest.errors import TokenError, TokenExpired
 
+if TYPE_CHECKING:
+    from hashlib import _Hash as HASH
+
 LENGTH = 40  # characters, whatever the purpose
 MAC = 16  # bytes: nobody guesses 128 bits
+BLOCK = sha256().block_size
 CONTENT = struct.Struct(">QHI")  # subject, generation, expiry in Unix seconds (0: never)
 SHAPE = re.compile(rf"[A-Za-z0-9_-]{{{LENGTH}}}")
 
@@ -122,12 +128,21 @@ def _mask(purpose: Purpose, content: bytes, *, mac: bytes, secret: bytes) -> byt
 
 
 def _keyed(use: str, purpose: Purpose, secret: bytes, content: bytes) -> bytes:
-    """The HMAC of a label for this use and purpose, and the content."""
-    found = _labelled(use, purpose, secret).copy()
-    found.update(content)
-    return found.digest()
+    """The HMAC (RFC 2104) of a label for this use and purpose, and the content."""
+    keyed, around = _labelled(use, purpose, secret)
+    inner, outer = keyed.copy(), around.copy()
+    inner.update(content)
+    outer.update(inner.digest())
+    return outer.digest()
 
 
-@lru_cache(maxsize=64)  # to take up the key anew takes as long as all the rest of a token
-def _labelled(use: str, purpose: Purpose, secret: bytes) -> hmac.HMAC:
-    return hmac.new(secret, f"paper-digest {use} {purpose}\0".encode(), "sha256")
+@lru_cache(maxsize=64)  # to take up the key anew takes longer than all the rest of a token
+def _labelled(use: str, purpose: Purpose, secret: bytes) -> tuple[HASH, HASH]:
+    """Both hashes of the HMAC, as far as the key and the label make them."""
+    if len(secret) > BLOCK:
+        secret = sha256(secret).digest()
+    inner, outer = (
+        sha256(bytes(byte ^ pad for byte in secret.ljust(BLOCK, b"\0"))) for pad in (0x36, 0x5C)
+    )
+    inner.update(f"paper-digest {use} {purpose}\0".encode())
+    return inner, outer
