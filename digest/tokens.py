@@ -17,12 +17,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
-from functools import cache
+from functools import lru_cache
+from hashlib import sha256
+from typing import TYPE_CHECKING
 
 from digest.errors import TokenError, TokenExpired
 
+if TYPE_CHECKING:
+    from hashlib import _Hash as HASH
+
 LENGTH = 40  # characters, whatever the purpose
 MAC = 16  # bytes: nobody guesses 128 bits
+BLOCK = sha256().block_size
 CONTENT = struct.Struct(">QHI")  # subject, generation, expiry in Unix seconds (0: never)
 SHAPE = re.compile(rf"[A-Za-z0-9_-]{{{LENGTH}}}")
 
@@ -95,9 +101,7 @@ def sign(
 
     `generation` (0..65535) lets one person's links be replaced, by whoever compares it.
     """
-    lifetime = LIFETIMES[purpose]
-    expires = int((now + lifetime).timestamp()) if lifetime else 0
-    content = CONTENT.pack(subject, generation, expires)
+    content = CONTENT.pack(subject, generation, _expiry(purpose, now))
     mac = _mac(purpose, content, secret=secrets[0])
     sealed = mac + _mask(purpose, content, mac=mac, secret=secrets[0])
     return urlsafe_b64encode(sealed).decode("ascii")
@@ -122,16 +126,38 @@ def verify(token: str, purpose: Purpose, *, secrets: Sequence[bytes], now: datet
     raise TokenError("This link was not made here, or not for this page.")
 
 
+@lru_cache(maxsize=64)  # all mails of a batch share theirs
+def _expiry(purpose: Purpose, now: datetime) -> int:
+    lifetime = LIFETIMES[purpose]
+    return int((now + lifetime).timestamp()) if lifetime else 0
+
+
 def _mac(purpose: Purpose, content: bytes, *, secret: bytes) -> bytes:
-    return hmac.digest(secret, _label("token", purpose) + content, "sha256")[:MAC]
+    return _keyed("token", purpose, secret, content)[:MAC]
 
 
 def _mask(purpose: Purpose, content: bytes, *, mac: bytes, secret: bytes) -> bytes:
-    stream = hmac.digest(secret, _label("token mask", purpose) + mac, "sha256")[: len(content)]
+    stream = _keyed("token mask", purpose, secret, mac)[: len(content)]
     masked = int.from_bytes(content, "big") ^ int.from_bytes(stream, "big")
     return masked.to_bytes(len(content), "big")
 
 
-@cache
-def _label(use: str, purpose: Purpose) -> bytes:
-    return f"paper-digest {use} {purpose}\0".encode()
+def _keyed(use: str, purpose: Purpose, secret: bytes, content: bytes) -> bytes:
+    """The HMAC (RFC 2104) of a label for this use and purpose, and the content."""
+    keyed, around = _labelled(use, purpose, secret)
+    inner, outer = keyed.copy(), around.copy()
+    inner.update(content)
+    outer.update(inner.digest())
+    return outer.digest()
+
+
+@lru_cache(maxsize=64)  # to take up the key anew takes longer than all the rest of a token
+def _labelled(use: str, purpose: Purpose, secret: bytes) -> tuple[HASH, HASH]:
+    """Both hashes of the HMAC, as far as the key and the label make them."""
+    if len(secret) > BLOCK:
+        secret = sha256(secret).digest()
+    inner, outer = (
+        sha256(bytes(byte ^ pad for byte in secret.ljust(BLOCK, b"\0"))) for pad in (0x36, 0x5C)
+    )
+    inner.update(f"paper-digest {use} {purpose}\0".encode())
+    return inner, outer

@@ -202,6 +202,14 @@ class Plain:
                         card=card,
                         here=f"{personal['feedback']}/{number}",
                         note=self._note(personal, number, in_html=ending == "html"),
+                        acts=Markup(
+                            self._templates.render(
+                                "email/digest/acts.html",
+                                language=language,
+                                here=f"{personal['feedback']}/{number}",
+                                mutes=card["mutes"],
+                            )
+                        ),
                     )
                     for number, card in shown
                 ]

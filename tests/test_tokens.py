@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import hmac
 from base64 import urlsafe_b64decode
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from digest.errors import TokenError, TokenExpired
-from digest.tokens import LENGTH, LIFETIMES, Claim, Purpose, sign, verify
+from digest.tokens import (
+    CONTENT,
+    LENGTH,
+    LIFETIMES,
+    Claim,
+    Purpose,
+    digest_of,
+    digest_subject,
+    sign,
+    verify,
+)
 
 NOW = datetime(2026, 5, 28, 6, tzinfo=UTC)
 NEW, OLD, FOREIGN = b"n" * 32, b"o" * 32, b"f" * 32
@@ -137,6 +148,34 @@ def test_every_purpose_has_a_lifetime() -> None:
 
 def test_the_same_input_gives_the_same_token() -> None:
     assert made(Purpose.PREFERENCES) == made(Purpose.PREFERENCES)
+
+
+@pytest.mark.parametrize("secret", [b"k" * 32, b"k" * 64, b"long" * 40, b""])
+def test_the_signature_is_the_standard_librarys_hmac(secret: bytes) -> None:
+    token = sign(Purpose.PREFERENCES, 77, secrets=[secret], now=NOW, generation=3)
+    expires = int((NOW + timedelta(days=365)).timestamp())
+    content = CONTENT.pack(77, 3, expires)
+    mac = hmac.digest(secret, b"paper-digest token preferences\0" + content, "sha256")
+    assert urlsafe_b64decode(token)[:16] == mac[:16]
+
+
+def test_the_tokens_of_earlier_versions_stay_what_they_are() -> None:
+    token = "zxhkaX5SE3QMdsNyX9f4o9t-ZZplYBG_Z0drkkgA"
+    assert sign(Purpose.UNSUBSCRIBE, 77, secrets=[b"k" * 32], now=NOW, generation=3) == token
+
+
+@given(st.integers(1, 2**47 - 1), st.dates(date(2020, 1, 1), date(2199, 6, 1)))
+def test_a_digests_subject_is_whose_it_is_and_its_slot(subscriber_id: int, slot: date) -> None:
+    subject = digest_subject(subscriber_id, slot)
+    assert digest_of(subject) == (subscriber_id, slot)
+    token = sign(Purpose.FEEDBACK, subject, secrets=[NEW], now=NOW)
+    assert verify(token, Purpose.FEEDBACK, secrets=[NEW], now=NOW).subject == subject
+
+
+@pytest.mark.parametrize("slot", [date(2019, 12, 31), date(2200, 1, 1)])
+def test_no_digest_is_so_early_or_late(slot: date) -> None:
+    with pytest.raises(ValueError, match="slot"):
+        digest_subject(1, slot)
 
 
 def test_a_token_does_not_tell_its_number() -> None:

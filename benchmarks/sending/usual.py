@@ -41,7 +41,8 @@ _USUAL = {
     r"(?:<!--)?@@\?(\w+)@@(?:-->)?": r"{% if \1 %}",
     r"(?:<!--)?@@/\w+@@(?:-->)?": "{% endif %}",
     r"<!--@@cards@@-->": """\
-{% for card in cards %}{% set here = letter.words.feedback ~ "/" ~ loop.index %}
+{% for card in cards %}{% set here, mutes = letter.words.feedback ~ "/" ~ loop.index, card.mutes %}
+{% set acts %}{% include "email/digest/acts.html" %}{% endset %}
 {% include "email/digest/card.html" %}{% endfor %}""",
     r"@@cards@@": """\
 {% for card in cards %}

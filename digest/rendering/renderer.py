@@ -31,6 +31,7 @@ from digest.rendering.personal import account_words, personal_words
 from digest.rendering.templating import Templates
 
 KEPT = 8192  # cards; one takes 5 KB
+_ACTS = "h" + "0" * 64  # stands for a mail's own words in what is no card
 
 
 class Renderer:
@@ -43,6 +44,9 @@ class Renderer:
     def __init__(self, templates: Path, site: Site, *, most: int = KEPT) -> None:
         self._templates, self._site = Templates(templates, site), site
         self._skeletons: dict[tuple[str, str], Part] = {}
+        # What can be done with a paper is the same for all, but for a topic to mute: in each card
+        # anew it would be a sixth of what making them costs.
+        self._acted: dict[str, list[str]] = {}
         self._most = most
         self._cards: dict[str, Part] = {}  # by hash; what was asked for last stands last
 
@@ -65,7 +69,9 @@ class Renderer:
             key: Part(
                 hash=key,
                 kind="card",
-                html=_marked(html[number], key).encode(),
+                html=_marked(html[number], key)
+                .replace(_marks(key)["acts"], self._acted[language.tag][shown["mutes"]])
+                .encode(),
                 text=_marked(
                     self._templates.render(
                         f"{name}.txt", language=language, card=shown, **_marks(key)
@@ -155,17 +161,30 @@ class Renderer:
         if not rows:
             return []
         style = self._templates.render("email/style.css", language=language)
+        acts = [] if language.tag in self._acted else self._acts(language)
         root = self._inlined(
             f"<!DOCTYPE html><html><head><style>{style}</style></head>"
-            f"<body><table>{''.join(rows)}</table></body></html>"
+            f"<body><table>{''.join(rows)}</table>{''.join(acts)}</body></html>"
         )
+        if acts:
+            made = [_written(one) for one in root.xpath("/html/body/p")]
+            if len(made) != len(acts):
+                raise TemplateError("email/digest/acts.html must make one paragraph.")
+            self._acted[language.tag] = [one.replace(_ACTS, HERE) for one in made]
         found = root.xpath("/html/body/table/tr")
         if len(found) != len(rows):
             raise TemplateError(
                 "email/digest/card.html and line.html must make one table row each."
             )
+        return [_written(row) for row in found]
+
+    def _acts(self, language: Language) -> list[str]:
+        """What can be done with a paper, without and with a topic to mute."""
         return [
-            _folded(lxml.html.tostring(row, encoding="unicode", with_tail=False)) for row in found
+            self._templates.render(
+                "email/digest/acts.html", language=language, here=_ACTS, mutes=mutes
+            )
+            for mutes in (False, True)
         ]
 
     def _card_key(self, entry: Entry, shown: View, *, language: Language) -> str:
@@ -202,7 +221,7 @@ def _marks(key: str) -> dict[str, str]:
 
     The key is the hash of all that the paper says, which it cannot foresee.
     """
-    return {"here": f"h{key}", "note": f"n{key}"}
+    return {"here": f"h{key}", "note": f"n{key}", "acts": f"a{key}"}
 
 
 def _marked(body: str, key: str) -> str:
@@ -210,6 +229,10 @@ def _marked(body: str, key: str) -> str:
     marks = _marks(key)
     body = body.replace(HERE, "").replace(NOTE, "")
     return body.replace(marks["here"], HERE).replace(marks["note"], NOTE)
+
+
+def _written(element: Any) -> str:
+    return _folded(lxml.html.tostring(element, encoding="unicode", with_tail=False))
 
 
 def _folded(html: str) -> str:

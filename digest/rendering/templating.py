@@ -32,6 +32,7 @@ NEEDED = (
     "email/digest/body.html",
     "email/digest/card.txt",
     "email/digest/card.html",
+    "email/digest/acts.html",
     "email/digest/line.txt",
     "email/digest/line.html",
     "email/account.html",
