@@ -61,7 +61,8 @@ def read(kind: InterestKind, text: str) -> Interest | Refusal:
             key = name_key(value)
             refusal = N_("There is no name in this.")
         case InterestKind.SEED:
-            key = value = paper_key(value)
+            key = paper_key(value)
+            value = key.partition(" ")[2]  # which names the paper when it is typed again, too
             refusal = N_("This names no paper: an arXiv id, a DOI or the address of one is needed.")
         case InterestKind.MUTED_WORD:
             key = _word_key(value)

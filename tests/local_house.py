@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -48,7 +48,11 @@ class LocalHouse:
 
 @contextmanager
 def local_house(
-    folder: Path, database_url: str, *, records: Sequence[Record] = ()
+    folder: Path,
+    database_url: str,
+    *,
+    records: Sequence[Record] = (),
+    clock: Callable[[], datetime] = lambda: NOW,
 ) -> Iterator[LocalHouse]:
     """Collect the sample and `records`, deliver one reader's digest, and serve the pages."""
     listener = listen("127.0.0.1", 0)
@@ -68,7 +72,7 @@ def local_house(
         SampleSource(name="arxiv", kind="arxiv"),
         OwnSource(name="feed:own", records=tuple(records)),
     ]
-    services = with_sources(build(settings, clock=lambda: NOW), sources, sample=True)
+    services = with_sources(build(settings, clock=clock), sources, sample=True)
     wishes = Wishes(zone="Europe/Berlin", hour=8, frequency=Frequency.DAILY, max_papers=12)
     with writing(services.engine) as connection:
         for slug, name, query in TOPICS:
