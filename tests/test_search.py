@@ -363,6 +363,7 @@ def test_relevance(empty: Engine) -> None:
         assert mixed[0] == "Old zebra and lion"
         assert len(mixed) == len(found)
         assert titles(connection, "zebra code:no") == by_title
+        assert titles(connection, "source:feed (zebra OR upvotes:>5)") == by_title
         assert [
             paper.title for paper in search(connection, parse("zebra"), start=2, limit=2).papers
         ] == by_title[2:4]

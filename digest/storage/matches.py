@@ -102,9 +102,9 @@ class Sought:
         place = "indexed_words.rowid" if self.dialect == "sqlite" else "indexed_words.place"
         source = "indexed_words"
         if others:
-            source += f" CROSS JOIN indexed ON indexed.place = {place}"
-            if self.dialect == "postgresql":
-                source = source.replace("CROSS JOIN", "JOIN")
+            # SQLite keeps to the order of tables that a CROSS JOIN names (lang_select.html, 2.2).
+            cross = "CROSS " if self.dialect == "sqlite" else ""
+            source += f" {cross}JOIN indexed ON indexed.place = {place}"
         conditions = " AND ".join([self.words(self.textual), *others])
         return source, place, f" WHERE {conditions}"
 

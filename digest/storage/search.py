@@ -12,7 +12,7 @@ with a word like "model" takes longer than anybody waits.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -31,6 +31,8 @@ MOST = 5_000
 # A word in title, abstract, summary, keyword, org, author; names of categories do not rank.
 _BM25 = "8.0, 1.0, 2.0, 4.0, 1.0, 1.0, 0.0"
 _TS_RANK = "{0.125, 0.25, 0.5, 1.0}"  # D abstract, C summary, B keyword, A title
+
+_STEERED = {"enable_seqscan": "off", "jit": "off", "max_parallel_workers_per_gather": "0"}
 
 
 class Order(StrEnum):
@@ -98,16 +100,20 @@ def steered(connection: Connection) -> Iterator[None]:
     if connection.dialect.name != "postgresql":
         yield
         return
-    steer = text(
-        "SELECT set_config('enable_seqscan', :on, true), set_config('jit', :on, true),"
-        " set_config('max_parallel_workers_per_gather', :workers, true)"
-    )
-    before = connection.execute(
-        text("SELECT current_setting('max_parallel_workers_per_gather')")
-    ).scalar_one()
-    connection.execute(steer, {"on": "off", "workers": "0"})
+    known = [f"current_setting('{name}')" for name in _STEERED]
+    before = connection.execute(text(f"SELECT {', '.join(known)}")).one()
+    _steer(connection, _STEERED.values())
     yield
-    connection.execute(steer, {"on": "on", "workers": before})
+    _steer(connection, before)
+
+
+def _steer(connection: Connection, values: Iterable[str]) -> None:
+    """For this transaction."""
+    chosen = ", ".join(
+        f"set_config('{name}', '{value}', true)"
+        for name, value in zip(_STEERED, values, strict=True)
+    )
+    connection.execute(text(f"SELECT {chosen}"))
 
 
 # ------------------------------------------------------------------ relevance
@@ -159,7 +165,7 @@ def _scores(
         )
         return {row[0]: row[1] for row in rows}
     sought = Sought.of(connection, query)
-    if sought.textual is None:
+    if sought.textual is None or asked(sought.textual) is None:
         # Some match without any of the words: those that have one are ranked by it.
         found = tuple(leaf for leaf in leaves(words))
         sought.textual = Or(parts=found) if len(found) > 1 else found[0]
