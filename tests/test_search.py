@@ -124,6 +124,7 @@ QUERIES = [
     *('"gamma delta"', 'abstract:"word far"', '-"gamma delta" gamma'),
     *('-"gamma alpha" alpha', 'gamma -"alpha gamma"'),
     *("abstract:delta", "abstract:omega", 'endless -"gamma delta"', 'code:no -"gamma delta"'),
+    *('"language neural"', '"planning we"', '"lab ada"', 'author:"graph ada"'),
     *("mo*", "qq*", "gam*", '"language mod*"', "zz*", "zebra", "models zebra", "models OR zebra"),
 ]  # fmt: skip
 

@@ -21,7 +21,7 @@ from sqlalchemy import Connection, text
 
 from digest.models import Mark, Paper
 from digest.storage.fulltext import fts5, is_long, tsquery
-from digest.storage.matches import Sought, at_places, matching
+from digest.storage.matches import Sought, at_places, gathered, matching
 from digest.topics.match import index, match
 from digest.topics.normal import asked, in_title, leaves, normal
 from digest.topics.query import Or, Query, Text
@@ -139,7 +139,8 @@ def _titled(connection: Connection, words: Query, places: Sequence[int]) -> set[
         if asked_for is None:  # too deep
             return set()
         statement = (
-            "SELECT rowid FROM indexed_words WHERE indexed_words MATCH :words AND rowid >= :last"
+            "SELECT rowid AS place FROM indexed_words WHERE indexed_words MATCH :words"
+            " AND rowid >= :last"
         )
     else:
         asked_for = tsquery(wanted)
@@ -147,8 +148,7 @@ def _titled(connection: Connection, words: Query, places: Sequence[int]) -> set[
             "SELECT place FROM indexed_words WHERE terms @@ CAST(:words AS tsquery)"
             " AND place + 0 >= :last"
         )
-    rows = connection.execute(text(statement), {"words": asked_for, "last": places[-1]})
-    return {row[0] for row in rows}
+    return set(gathered(connection, statement, {"words": asked_for, "last": places[-1]}))
 
 
 def _scores(
@@ -156,14 +156,12 @@ def _scores(
 ) -> dict[int, float]:
     """How well the words stand in each, the more the better; only as good as the database's."""
     if connection.dialect.name == "postgresql":
-        rows = connection.execute(
-            text(
-                "SELECT place, ts_rank(CAST(:weights AS float4[]), terms, CAST(:words AS tsquery))"
-                " FROM indexed_words WHERE place = ANY(:places)"
-            ),
-            {"weights": _TS_RANK, "words": tsquery(words), "places": list(places)},
+        ranked = (
+            "SELECT place, ts_rank(CAST(:weights AS float4[]), terms, CAST(:words AS tsquery))"
+            " AS score FROM indexed_words WHERE place = ANY(:places)"
         )
-        return {row[0]: row[1] for row in rows}
+        values = {"weights": _TS_RANK, "words": tsquery(words), "places": list(places)}
+        return dict(gathered(connection, ranked, values, scored=True))
     sought = Sought.of(connection, query)
     if sought.textual is None or asked(sought.textual) is None:
         # Some match without any of the words: those that have one are ranked by it.
@@ -172,8 +170,8 @@ def _scores(
         sought.others = ()
     source, _, conditions = sought.where()
     statement = (
-        f"SELECT indexed_words.rowid, bm25(indexed_words, {_BM25}) FROM {source}{conditions}"  # noqa: S608
+        f"SELECT indexed_words.rowid AS place, -bm25(indexed_words, {_BM25}) AS score"  # noqa: S608
+        f" FROM {source}{conditions}"
         f" AND indexed_words.rowid >= {sought.value(places[-1])}"
     )
-    rows = connection.execute(text(statement), sought.values)
-    return {row[0]: -row[1] for row in rows}
+    return dict(gathered(connection, statement, sought.values, scored=True))
