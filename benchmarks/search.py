@@ -34,6 +34,8 @@ from digest.storage.database import open_database, reading, writing
 from digest.storage.fulltext import fts5, tsquery
 from digest.storage.index import frequencies
 from digest.storage.search import search
+from digest.storage.similar import similar
+from digest.storage.suggestions import suggest
 from digest.topics.language import parse
 
 PAPERS = 100_000
@@ -146,7 +148,9 @@ def run(
             settle(urls[kind])
             engine = open_database(urls[kind])
             try:
-                rows += _measure(engine, f"{size} papers, {kind}", requests=requests, rate=rate)
+                rows += _measure(
+                    engine, f"{size} papers, {kind}", size, requests=requests, rate=rate
+                )
                 rows.append(_cost(engine, f"a paper into the index, {kind}", built[kind], size))
             finally:
                 engine.dispose()
@@ -165,11 +169,11 @@ def _build(urls: dict[str, str], size: int) -> dict[str, float]:
         return {kind: builder.wait()[0] for kind, builder in builders.items()}
 
 
-def _measure(engine: Engine, what: str, *, requests: int, rate: float) -> list[Row]:
+def _measure(engine: Engine, what: str, size: int, *, requests: int, rate: float) -> list[Row]:
     asked = list(mix(requests))
     _check(engine, [query for kind, query in asked if kind == KINDS_OF_QUERIES[0]])
     ours = _at_rate(engine, asked, rate=rate)
-    plain = [_timed(partial(_plain, engine, query)) for _, query in asked[: requests // 5]]
+    plain = [_timed(partial(_plain, engine, query)) for _, query in asked[: max(3, requests // 5)]]
     middle, slowest = median(ours), _p99(ours)
     rows = [
         Row(
@@ -183,7 +187,30 @@ def _measure(engine: Engine, what: str, *, requests: int, rate: float) -> list[R
     ]
     for number, kind in enumerate(KINDS_OF_QUERIES):
         rows.append(Row(what=f"  {kind}", figures=_figures(ours[number::3], plain[number::3])))
+    few = random.Random("few")
+    misspelt = [_misspelt(word(few.randrange(100, 9_000)), few) for _ in range(12)]
+    chosen = [few.randrange(1, size + 1) for _ in range(12)]
+    for name, took in (
+        ("what was meant", [_timed(partial(_suggest, engine, query)) for query in misspelt]),
+        ("papers like one", [_timed(partial(_similar, engine, number)) for number in chosen]),
+    ):
+        rows.append(Row(what=f"  {name}", figures={"median": clock(median(took))}))
     return rows
+
+
+def _misspelt(right: str, chance: random.Random) -> str:
+    at = chance.randrange(1, len(right) - 1)
+    return f"{right[:at]}{right[at + 1]}{right[at]}{right[at + 2 :]}"
+
+
+def _suggest(engine: Engine, query: str) -> None:
+    with reading(engine) as connection:
+        suggest(connection, parse(query))
+
+
+def _similar(engine: Engine, paper_id: int) -> None:
+    with reading(engine) as connection:
+        assert similar(connection, paper_id)
 
 
 def _figures(ours: Sequence[float], plain: Sequence[float]) -> dict[str, str]:

@@ -124,6 +124,7 @@ QUERIES = [
     *('"gamma delta"', 'abstract:"word far"', '-"gamma delta" gamma'),
     *('-"gamma alpha" alpha', 'gamma -"alpha gamma"'),
     *("abstract:delta", "abstract:omega", 'endless -"gamma delta"', 'code:no -"gamma delta"'),
+    *('"language neural"', '"planning we"', '"lab ada"', 'author:"graph ada"'),
     *("mo*", "qq*", "gam*", '"language mod*"', "zz*", "zebra", "models zebra", "models OR zebra"),
 ]  # fmt: skip
 
@@ -363,6 +364,7 @@ def test_relevance(empty: Engine) -> None:
         assert mixed[0] == "Old zebra and lion"
         assert len(mixed) == len(found)
         assert titles(connection, "zebra code:no") == by_title
+        assert titles(connection, "source:feed (zebra OR upvotes:>5)") == by_title
         assert [
             paper.title for paper in search(connection, parse("zebra"), start=2, limit=2).papers
         ] == by_title[2:4]

@@ -6,7 +6,7 @@ say too much (see `digest.storage.fulltext`) the papers themselves are looked at
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -15,6 +15,7 @@ from sqlalchemy import Connection, select, text
 
 from digest import schema
 from digest.models import Paper
+from digest.storage.database import unpacked
 from digest.storage.fulltext import (
     UNHELD,
     UNPLACED,
@@ -91,8 +92,8 @@ class Sought:
             # word; full text knows at once which have it.
             order = f"{place} + 0 DESC"
         limit = "" if most is None else f" LIMIT {self.value(most)}"
-        statement = f"SELECT {place} FROM {source}{conditions} ORDER BY {order}{limit}"  # noqa: S608
-        return [row[0] for row in connection.execute(text(statement), self.values)]
+        statement = f"SELECT {place} AS place FROM {source}{conditions} ORDER BY {order}{limit}"  # noqa: S608
+        return sorted(gathered(connection, statement, self.values), reverse=True)
 
     def where(self) -> tuple[str, str, str]:
         """What to read from, the column that is the place, and the conditions."""
@@ -102,9 +103,9 @@ class Sought:
         place = "indexed_words.rowid" if self.dialect == "sqlite" else "indexed_words.place"
         source = "indexed_words"
         if others:
-            source += f" CROSS JOIN indexed ON indexed.place = {place}"
-            if self.dialect == "postgresql":
-                source = source.replace("CROSS JOIN", "JOIN")
+            # SQLite keeps to the order of tables that a CROSS JOIN names (lang_select.html, 2.2).
+            cross = "CROSS " if self.dialect == "sqlite" else ""
+            source += f" {cross}JOIN indexed ON indexed.place = {place}"
         conditions = " AND ".join([self.words(self.textual), *others])
         return source, place, f" WHERE {conditions}"
 
@@ -159,6 +160,26 @@ class Sought:
                 for place in piece
                 if place not in papers or match(self.query, index(papers[place]))
             )
+
+
+def gathered(
+    connection: Connection, statement: str, values: Mapping[str, Any], *, scored: bool = False
+) -> list[Any]:
+    """The places that a statement finds, or pairs of place and score, in no order.
+
+    All in one value: to fetch thousands of rows one by one takes longer than to find them.
+    """
+    array, whole = (
+        ("json_array", "json_group_array")
+        if connection.dialect.name == "sqlite"
+        else ("json_build_array", "json_agg")
+    )
+    row = f"{array}(place, score)" if scored else "place"
+    # Materialized, for bm25 cannot be told inside of what is aggregated.
+    packed = (
+        f"WITH found AS MATERIALIZED ({statement}) SELECT CAST({whole}({row}) AS text) FROM found"  # noqa: S608
+    )
+    return unpacked(connection.execute(text(packed), values))
 
 
 def at_places(connection: Connection, places: Collection[int]) -> dict[int, Paper]:

@@ -12,7 +12,7 @@ with a word like "model" takes longer than anybody waits.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -21,7 +21,7 @@ from sqlalchemy import Connection, text
 
 from digest.models import Mark, Paper
 from digest.storage.fulltext import fts5, is_long, tsquery
-from digest.storage.matches import Sought, at_places, matching
+from digest.storage.matches import Sought, at_places, gathered, matching
 from digest.topics.match import index, match
 from digest.topics.normal import asked, in_title, leaves, normal
 from digest.topics.query import Or, Query, Text
@@ -31,6 +31,8 @@ MOST = 5_000
 # A word in title, abstract, summary, keyword, org, author; names of categories do not rank.
 _BM25 = "8.0, 1.0, 2.0, 4.0, 1.0, 1.0, 0.0"
 _TS_RANK = "{0.125, 0.25, 0.5, 1.0}"  # D abstract, C summary, B keyword, A title
+
+_STEERED = {"enable_seqscan": "off", "jit": "off", "max_parallel_workers_per_gather": "0"}
 
 
 class Order(StrEnum):
@@ -98,16 +100,20 @@ def steered(connection: Connection) -> Iterator[None]:
     if connection.dialect.name != "postgresql":
         yield
         return
-    steer = text(
-        "SELECT set_config('enable_seqscan', :on, true), set_config('jit', :on, true),"
-        " set_config('max_parallel_workers_per_gather', :workers, true)"
-    )
-    before = connection.execute(
-        text("SELECT current_setting('max_parallel_workers_per_gather')")
-    ).scalar_one()
-    connection.execute(steer, {"on": "off", "workers": "0"})
+    known = [f"current_setting('{name}')" for name in _STEERED]
+    before = connection.execute(text(f"SELECT {', '.join(known)}")).one()
+    _steer(connection, _STEERED.values())
     yield
-    connection.execute(steer, {"on": "on", "workers": before})
+    _steer(connection, before)
+
+
+def _steer(connection: Connection, values: Iterable[str]) -> None:
+    """For this transaction."""
+    chosen = ", ".join(
+        f"set_config('{name}', '{value}', true)"
+        for name, value in zip(_STEERED, values, strict=True)
+    )
+    connection.execute(text(f"SELECT {chosen}"))
 
 
 # ------------------------------------------------------------------ relevance
@@ -133,7 +139,8 @@ def _titled(connection: Connection, words: Query, places: Sequence[int]) -> set[
         if asked_for is None:  # too deep
             return set()
         statement = (
-            "SELECT rowid FROM indexed_words WHERE indexed_words MATCH :words AND rowid >= :last"
+            "SELECT rowid AS place FROM indexed_words WHERE indexed_words MATCH :words"
+            " AND rowid >= :last"
         )
     else:
         asked_for = tsquery(wanted)
@@ -141,8 +148,7 @@ def _titled(connection: Connection, words: Query, places: Sequence[int]) -> set[
             "SELECT place FROM indexed_words WHERE terms @@ CAST(:words AS tsquery)"
             " AND place + 0 >= :last"
         )
-    rows = connection.execute(text(statement), {"words": asked_for, "last": places[-1]})
-    return {row[0] for row in rows}
+    return set(gathered(connection, statement, {"words": asked_for, "last": places[-1]}))
 
 
 def _scores(
@@ -150,24 +156,22 @@ def _scores(
 ) -> dict[int, float]:
     """How well the words stand in each, the more the better; only as good as the database's."""
     if connection.dialect.name == "postgresql":
-        rows = connection.execute(
-            text(
-                "SELECT place, ts_rank(CAST(:weights AS float4[]), terms, CAST(:words AS tsquery))"
-                " FROM indexed_words WHERE place = ANY(:places)"
-            ),
-            {"weights": _TS_RANK, "words": tsquery(words), "places": list(places)},
+        ranked = (
+            "SELECT place, ts_rank(CAST(:weights AS float4[]), terms, CAST(:words AS tsquery))"
+            " AS score FROM indexed_words WHERE place = ANY(:places)"
         )
-        return {row[0]: row[1] for row in rows}
+        values = {"weights": _TS_RANK, "words": tsquery(words), "places": list(places)}
+        return dict(gathered(connection, ranked, values, scored=True))
     sought = Sought.of(connection, query)
-    if sought.textual is None:
+    if sought.textual is None or asked(sought.textual) is None:
         # Some match without any of the words: those that have one are ranked by it.
         found = tuple(leaf for leaf in leaves(words))
         sought.textual = Or(parts=found) if len(found) > 1 else found[0]
         sought.others = ()
     source, _, conditions = sought.where()
     statement = (
-        f"SELECT indexed_words.rowid, bm25(indexed_words, {_BM25}) FROM {source}{conditions}"  # noqa: S608
+        f"SELECT indexed_words.rowid AS place, -bm25(indexed_words, {_BM25}) AS score"  # noqa: S608
+        f" FROM {source}{conditions}"
         f" AND indexed_words.rowid >= {sought.value(places[-1])}"
     )
-    rows = connection.execute(text(statement), sought.values)
-    return {row[0]: -row[1] for row in rows}
+    return dict(gathered(connection, statement, sought.values, scored=True))
