@@ -112,19 +112,17 @@ def papers(each_desk: Desk) -> list[int]:
 # ------------------------------------------------------------------ wishes
 
 
-@pytest.mark.parametrize(
-    ("least", "count"),
-    [(None, 3), (0.0, 4), (0.1, 4), (0.6, 2), (1.0, 0)],
-    ids=["the house's", "all", "lower", "higher", "none"],
-)
-def test_the_minimum_score(
-    each_desk: Desk, papers: list[int], least: float | None, count: int
-) -> None:
-    ada = each_desk.subscribe("ada", wishes=replace(DAILY, min_score=least))
-    bob = each_desk.subscribe("bob")
-    plan_at_eight(each_desk)
-    assert each_desk.last(ada)[0] == papers[:count]
-    assert each_desk.last(bob)[0] == papers[:3]
+def test_the_minimum_score(each_desk: Desk, papers: list[int]) -> None:
+    desk = each_desk
+    # None is the house's, 0.3.
+    counts = {None: 3, 0.0: 4, 0.1: 4, 0.6: 2, 1.0: 0}
+    people = {
+        least: desk.subscribe(f"reader{least}", wishes=replace(DAILY, min_score=least))
+        for least in counts
+    }
+    plan_at_eight(desk)
+    found = {least: desk.last(person)[0] for least, person in people.items()}
+    assert found == {least: papers[:count] for least, count in counts.items()}
 
 
 @pytest.mark.parametrize("frequency", [Frequency.DAILY, Frequency.WEEKLY])
@@ -149,6 +147,7 @@ def test_a_day_without_anything_new_is_skipped_whatever_is_wished(at_eight: Desk
     assert at_eight.last(ada) == ([], "quiet")
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_a_quiet_day_keeps_what_is_muted_away(each_desk: Desk, papers: list[int]) -> None:
     desk = each_desk
     ada = desk.subscribe("ada", wishes=replace(DAILY, min_score=1.0, quiet_day=QuietDay.SEND))
@@ -198,26 +197,27 @@ def test_plain_text_alone(each_desk: Desk, papers: list[int]) -> None:
 # ------------------------------------------------------------------ what is followed
 
 
-@pytest.mark.parametrize(
-    ("kind", "name"), [("author", "ada lovelace"), ("lab", "Nvidia")], ids=["author", "lab"]
-)
-def test_who_is_followed_comes_first(
-    each_desk: Desk, papers: list[int], kind: str, name: str
-) -> None:
+def test_who_is_followed_comes_first(each_desk: Desk, papers: list[int]) -> None:
     desk = each_desk
-    ada, bob = desk.subscribe("ada"), desk.subscribe("bob")
-    keep(desk, ada, kind, name)
+    bob = desk.subscribe("bob")
+    named = {"author": "ada lovelace", "lab": "Nvidia"}
+    people = {kind: desk.subscribe(kind) for kind in named}
+    for kind, name in named.items():
+        keep(desk, people[kind], kind, name)
     plan_at_eight(desk)
-    # 0.125 + 0.5 is below 0.875 and as much as 0.625, but that is for who sees it later.
-    assert desk.last(ada)[0] == [papers[0], papers[3], papers[1], papers[2]]
     assert desk.last(bob)[0] == papers[:3]
-    assert reasons(desk, ada, papers[3]) == [[kind, name], ["votes", 10, 0]]
-    said = f"Because you follow {name}"
-    html, text = bodies(mail(desk, ada))
-    assert html.count(said) == text.count(said) == 1
-    assert said not in "".join(bodies(mail(desk, bob)))
+    for kind, name in named.items():
+        # Its 0.125 and 0.5 are less than the first one's 0.875 and more than the second's 0.625,
+        # of which age takes its part.
+        assert desk.last(people[kind])[0] == [papers[0], papers[3], papers[1], papers[2]]
+        assert reasons(desk, people[kind], papers[3]) == [[kind, name], ["votes", 10, 0]]
+        said = f"Because you follow {name}"
+        html, text = bodies(mail(desk, people[kind]))
+        assert html.count(said) == text.count(said) == 1
+        assert said not in "".join(bodies(mail(desk, bob)))
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_cards_are_shared_whatever_is_followed(each_desk: Desk, papers: list[int]) -> None:
     """A card is made for each paper and topic, not for each person; reasons come in their place."""
     desk = each_desk
@@ -232,16 +232,15 @@ def test_cards_are_shared_whatever_is_followed(each_desk: Desk, papers: list[int
         cards = row["parts"].partition("|")[0].split()
         hashes.add(cards[row["paper_ids"].index(papers[3])])
     assert len(hashes) == 1
-    said = [bodies(mail(desk, person))[1] for person in people]
+    said = [" ".join(bodies(mail(desk, person))[1].split()) for person in people]
     assert ["Because you follow Ada Lovelace" in text for text in said] == [True, True, False]
-    assert ['Your search: "deep sea"' in text or "your search" in text for text in said] == [
-        *(False, True, False)
-    ]
+    assert ['your search: "deep sea"' in text for text in said] == [False, True, False]
 
 
-@pytest.mark.parametrize("stored", [True, False], ids=["stored", "stored later"])
 @pytest.mark.parametrize(
-    "typed", ["2605.00001v2", "https://arxiv.org/abs/2605.00001"], ids=["id", "address"]
+    ("typed", "stored"),
+    [("2605.00001v2", True), ("https://arxiv.org/abs/2605.00001", False)],
+    ids=["stored before", "stored later"],
 )
 def test_seed_papers(each_desk: Desk, papers: list[int], typed: str, stored: bool) -> None:
     desk = each_desk
@@ -344,6 +343,7 @@ def test_more_and_less_like_a_paper_count_from_the_next_digest_and_can_be_taken_
     assert desk.last(eve)[0][:2] == [other, again]
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_less_like_a_paper_that_is_still_to_come_keeps_it_away(
     each_desk: Desk, papers: list[int]
 ) -> None:
@@ -469,6 +469,7 @@ def test_interests_of_many_take_as_many_statements_as_of_few(
     assert counts[0] == counts[1]
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_a_search_that_can_no_longer_be_read_stops_nobody(
     each_desk: Desk, papers: list[int]
 ) -> None:
@@ -481,6 +482,7 @@ def test_a_search_that_can_no_longer_be_read_stops_nobody(
     assert desk.last(ada)[0] == papers[:2]
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_who_says_nothing_gets_the_same_beside_who_does(each_desk: Desk, papers: list[int]) -> None:
     desk = each_desk
     ada = desk.subscribe("ada", "robots")
