@@ -96,10 +96,10 @@ def test_what_is_like_a_liked_paper_is_lifted_by_how_much() -> None:
     near = Shelf(SHELF).example(SHELF[2], same={3}).alike
     assert set(lifts) == {3, 4}
     assert ALIKE < near[4] < TWIN
-    assert lifts[4] == Lift(
-        pytest.approx(LIKENESS * near[4]), (), (Reason("like", (FOLDING, "more")),)
-    )
-    assert lifts[3] == Lift(pytest.approx(LIKENESS), (), (Reason("seed"),))
+    assert lifts[4].by == pytest.approx(LIKENESS * near[4])
+    assert lifts[4].reasons == (Reason("like", (FOLDING, "more")),)
+    assert lifts[3].by == pytest.approx(LIKENESS)
+    assert lifts[3].reasons == (Reason("seed"),)
 
 
 def test_a_seed_that_is_no_candidate_lifts_its_like() -> None:
@@ -116,7 +116,7 @@ def test_what_is_like_a_disliked_paper_is_lowered_and_it_is_out() -> None:
     judged = said(less=(3,))
     near = Shelf(SHELF).example(SHELF[2], same={3}).alike
     assert judged.out == {3}
-    assert judged.lifts == {4: Lift(pytest.approx(-LIKENESS * near[4]), (), ())}
+    assert judged.lifts == {4: Lift(-LIKENESS * near[4])}
 
 
 def test_a_near_twin_of_a_disliked_paper_is_out() -> None:

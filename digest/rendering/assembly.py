@@ -125,13 +125,14 @@ class Assembler:
             values[text], values[html] = _written(personal[name])
         pieces = shape.pieces.copy()
         pieces[1::2] = shape.values(values)
-        token = personal.get("feedback", "").encode()
+        token, many = personal.get("feedback", "").encode(), len(shown)
+        here = [token + number for number in _numbers(many + len(named))]
         notes = notes_of(personal) if "notes" in personal else ()
         # From the last to the first, for what stands after a run moves.
         for place, in_html, full in shape.runs:
-            parts, before = (shown, 0) if full else (named, len(shown))
-            here = [token + number for number in _numbers(before, len(parts))]
-            bodies = _filled(parts, here, in_html=in_html)
+            parts, before, mine = (shown, 0, here) if full else (named, many, here[many:])
+            encoded = [part.html for part in parts] if in_html else [part.text for part in parts]
+            bodies = list(map(bytes.join, mine, encoded))
             if notes and full:
                 _add_notes(bodies, parts, here, notes, in_html=in_html)
             between = _softs(len(parts)) if in_html else _labels(before, len(parts))
@@ -189,13 +190,6 @@ def _pieces(body: str, *, follows: bool = False, goes_on: bool = False) -> list[
     return found[follows : len(found) - goes_on]
 
 
-def _filled(parts: Sequence[_Card], here: Sequence[bytes], *, in_html: bool) -> list[bytes]:
-    """The papers' bodies, up to the place of the reader's own reasons."""
-    if in_html:
-        return [value.join(part.html) for part, value in zip(parts, here, strict=True)]
-    return [value.join(part.text) for part, value in zip(parts, here, strict=True)]
-
-
 def _add_notes(
     bodies: list[bytes],
     parts: Sequence[_Card],
@@ -217,9 +211,9 @@ def _note(words: str, *, in_html: bool) -> bytes:
 
 
 @lru_cache(maxsize=1024)
-def _numbers(before: int, count: int) -> list[bytes]:
+def _numbers(count: int) -> list[bytes]:
     """What follows the token in the links of each of so many papers."""
-    return [b"/%d" % (before + number) for number in range(1, count + 1)]
+    return [b"/%d" % number for number in range(1, count + 1)]
 
 
 @lru_cache(maxsize=1024)
