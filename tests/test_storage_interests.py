@@ -11,7 +11,7 @@ from sqlalchemy import Connection, func, select
 from digest import schema
 from digest.interests import MOST, SEARCHES, Refusal
 from digest.models import Action, Interest, InterestKind, Interests, Status
-from digest.storage import feedback, interests, merges, optouts, subscribers
+from digest.storage import erasing, feedback, interests, merges, subscribers
 from digest.storage.database import writing
 from tests.desk import Desk
 
@@ -159,7 +159,7 @@ def test_an_erasure_takes_all_of_it(connection: Connection, two: tuple[int, int]
         feedback.give(connection, person, 1, Action.SAVE, now=NOW)
     interests.follow_search(connection, two[0], "mine alone", now=NOW)
     subscribers.unsubscribe(connection, two[0], now=NOW, detail="", status=Status.UNSUBSCRIBED)
-    assert optouts.erase(connection, two[0], now=NOW)
+    assert erasing.erase(connection, two[0], now=NOW)
     assert count(connection) == dict.fromkeys(NONE, 1)
     assert interests.get(connection, two[0]) == Interests()
     assert interests.searches(connection, two[1]) == ["robots"]

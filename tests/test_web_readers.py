@@ -170,7 +170,8 @@ def test_a_lost_link_is_mailed(readers: Readers) -> None:
 @pytest.mark.parametrize(
     "address",
     ["", "nobody", "a@b", "a@@example.org", "a b@example.org", "a@example.org\r\nBcc: b@example.org",
-     f"{'a' * 320}@example.org", "a@[127.0.0.1]", "<a@example.org>", "a@example.org, b@example.org",
+     f"{'a' * 320}@example.org", "a@[127.0.0.1]", "<a@example.org>",
+     "a@example.org, b@example.org",
      "\u202ea@example.org", "a@exa\x00mple.org", "a@-example.org", ".a@example.org"],
 )  # fmt: skip
 def test_an_address_that_is_none_is_said_beside_its_field(readers: Readers, address: str) -> None:
@@ -600,7 +601,9 @@ def test_a_token_of_another_purpose_opens_nothing(readers: Readers, path: str) -
          *(f"/{name}/{{}}" for name in TOKENS)]
     ),
     part=st.text(max_size=60),
-    query=st.dictionaries(st.sampled_from(["q", "page", "by", "lang", "search", "done"]), st.text()),
+    query=st.dictionaries(
+        st.sampled_from(["q", "page", "by", "lang", "search", "done"]), st.text()
+    ),
     form=st.dictionaries(
         st.sampled_from(["email", "what", "website", "source", "until", "zone", "hour"]), st.text()
     ),

@@ -22,6 +22,7 @@ from sqlalchemy import (
 
 from digest import schema
 from digest.models import Frequency, State, Status
+from digest.storage import interests
 from digest.storage.database import writing
 
 # Of these something stays: that a digest was due, was made, and what became of it.
@@ -153,6 +154,7 @@ def _delete_all(
     connection: Connection, subscriber_id: int, *, but_for: ColumnElement[bool] | None = None
 ) -> None:
     """Delete somebody's rows but for the ledger's, and these tickets."""
+    interests.erase(connection, subscriber_id)  # searches that were theirs alone go too
     for table in reversed(schema.metadata.sorted_tables):
         if "subscriber_id" not in table.c or table.name in LEDGER:
             continue
