@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.databases import database_url, engine, postgres_url, sqlite_url
+from tests.databases import bare, database_url, engine, postgres_url, sqlite_url
 from tests.desk import at_eight, desk, each_desk
 from tests.house import house
 from tests.reception import lite, reception, still, tables
@@ -18,6 +18,7 @@ from tests.sink import certificate, sink
 
 __all__ = [
     "at_eight",
+    "bare",
     "certificate",
     "database_url",
     "desk",

@@ -15,9 +15,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-from sqlalchemy import Engine, make_url, text
+from alembic.command import upgrade as alembic_upgrade
+from sqlalchemy import Engine, MetaData, delete, insert, make_url, select, text
 
-from digest.storage.database import open_database
+from digest.storage import migrating, queue
+from digest.storage.database import open_database, reading, writing
 from digest.storage.migrating import upgrade
 
 _numbers = itertools.count(1)
@@ -72,6 +74,28 @@ def new_database(server: str, *, template: str = "migrated") -> str:
     name = f"test_{next(_numbers)}"
     _create(server, name, template=template)
     return _named(server, name)
+
+
+def make_older(bare: Engine, revision: str, *, filled: Engine) -> MetaData:
+    """Give an empty database the tables of `revision`, with what `filled` holds in them.
+
+    Returns these tables.
+    """
+    config = migrating._config()
+    with writing(bare) as connection:
+        config.attributes["connection"] = connection
+        alembic_upgrade(config, revision)
+    old = MetaData()
+    old.reflect(bare)
+    old.remove(old.tables["alembic_version"])
+    with writing(bare) as connection, reading(filled) as source:
+        for table in old.sorted_tables:
+            if table.name.startswith(queue.PREFIX):
+                continue
+            connection.execute(delete(table))  # the house has its row already
+            if rows := [dict(row) for row in source.execute(select(table)).mappings()]:
+                connection.execute(insert(table), rows)
+    return old
 
 
 @contextlib.contextmanager
@@ -140,6 +164,18 @@ def forwarding(url: str) -> Iterator[tuple[str, Callable[[], None]]]:
         cut()
         for one in ends:
             one.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def bare(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    """A database without a table."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path}/bare.db"
+    else:
+        url = new_database(request.getfixturevalue("postgres_url"), template="template1")
+    found = open_database(url)
+    yield found
+    found.dispose()
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from digest.storage.similar import similar
 from digest.storage.suggestions import suggest
 from digest.topics.language import MAX_DEPTH, parse
 from digest.topics.match import Document, match
-from tests.databases import new_database
+from tests.databases import make_older, new_database
 from tests.shelf import DAY, NOW, documents, live, matched, said, store, trial
 
 Make: TypeAlias = Callable[..., Engine]
@@ -266,35 +266,29 @@ def test_a_record_that_is_refused_leaves_nothing(empty: Engine) -> None:
         _check(connection)
 
 
-def test_papers_of_before_are_found_after_an_upgrade(tmp_path: Path, postgres_url: str) -> None:
+def test_papers_of_before_are_found_after_an_upgrade(
+    bare: Engine, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     """The tables and their papers are those of revision 0003."""
-    for url in (f"sqlite:///{tmp_path}/old.db", new_database(postgres_url)):
-        engine = open_database(url)
-        migrating.upgrade(engine)
-        with writing(engine) as connection:
-            store(
-                connection, *PAPERS[:4], said("m", "Merged", doi="10.1000/x", arxiv_id="2605.00001")
-            )
-            store(connection, said("n", "Merged away", doi="10.1000/y", source="feed:other"))
-            store(
-                connection,
-                said("o", "Both", doi="10.1000/y", arxiv_id="2605.00001", source="feed:o"),
-            )
-        with writing(engine) as connection:
-            words = _words(connection)
-            if engine.dialect.name == "sqlite":
-                connection.execute(text("DROP TRIGGER indexed_emptied"))
-            connection.execute(text("DROP TABLE indexed_words"))
-            for table in (schema.indexed_text, schema.indexed, schema.term):
-                table.drop(connection)
-            connection.execute(text("UPDATE alembic_version SET version_num = '0003'"))
-        assert migrating.upgrade(engine)[0] == "0003"
-        with reading(engine) as connection:
-            papers = documents(connection)
-            for query in ("models", "merged", "language -graph", "zebra"):
-                assert ids(connection, query) == matched(papers, query)
-            assert _words(connection) == words
-        engine.dispose()
+    url = f"sqlite:///{tmp_path}/filled.db"
+    if bare.dialect.name == "postgresql":
+        url = new_database(request.getfixturevalue("postgres_url"))
+    filled = open_database(url)
+    migrating.upgrade(filled)
+    with writing(filled) as connection:
+        store(connection, *PAPERS[:4], said("m", "Merged", doi="10.1000/x", arxiv_id="2605.00001"))
+        store(connection, said("n", "Merged away", doi="10.1000/y", source="feed:other"))
+        both = said("o", "Both", doi="10.1000/y", arxiv_id="2605.00001", source="feed:o")
+        store(connection, both)
+        words = _words(connection)
+    make_older(bare, "0003", filled=filled)
+    filled.dispose()
+    migrating.upgrade(bare)
+    with reading(bare) as connection:
+        papers = documents(connection)
+        for query in ("models", "merged", "language -graph", "zebra"):
+            assert ids(connection, query) == matched(papers, query)
+        assert _words(connection) == words
 
 
 def test_an_index_that_is_emptied_forgets_all(empty: Engine) -> None:

@@ -28,7 +28,7 @@ from digest.storage.database import (
     refuse_unsafe,
     writing,
 )
-from tests.databases import new_database
+from tests.databases import make_older, new_database
 from tests.rows import Rows
 
 NOW = datetime(2026, 5, 28, 6, 0, 0, 123456, tzinfo=UTC)
@@ -88,34 +88,21 @@ def test_tables_are_made_anew_with_all_that_is_in_them(sqlite_url: str, tmp_path
     filled.attempt(1, NOW)
     filled.add(schema.alert, kind="late", subject="", text="", since=NOW)
     engine = open_database(sqlite_url)
-    config = migrating._config()
-    with writing(engine) as connection:
-        config.attributes["connection"] = connection
-        alembic_upgrade(config, "0002")
-    old = {
-        table.name: ", ".join(column["name"] for column in inspect(engine).get_columns(table.name))
-        for table in schema.metadata.sorted_tables
-        if table.name in inspect(engine).get_table_names()
-    }
-
-    def stored(found: Engine, name: str) -> list[tuple[object, ...]]:
-        with reading(found) as connection:
-            return [
-                tuple(row) for row in connection.exec_driver_sql(f"SELECT {old[name]} FROM {name}")
-            ]
-
-    with writing(engine) as connection:
-        for name, columns in old.items():
-            for row in stored(newest, name):
-                marks = ", ".join("?" * len(row))
-                copied = f"INSERT OR IGNORE INTO {name} ({columns}) VALUES ({marks})"
-                connection.exec_driver_sql(copied, row)
+    old = make_older(engine, "0002", filled=newest)
     newest.dispose()
-    before = {name: stored(engine, name) for name in old}
+
+    def stored() -> dict[str, list[tuple[object, ...]]]:
+        with reading(engine) as connection:
+            return {
+                table.name: [tuple(row) for row in connection.execute(select(table))]
+                for table in old.sorted_tables
+            }
+
+    before = stored()
     migrating.upgrade(engine)
-    assert {name: stored(engine, name) for name in old} == before
+    assert stored() == before
     rows = Rows(engine)
-    for name in old.keys() & {*schema.COUNTED}:
+    for name in old.tables.keys() & {*schema.COUNTED}:
         last = rows.all(schema.metadata.tables[name])[-1]["id"]
         with writing(engine) as connection:
             counted = {"name": name}
@@ -127,18 +114,6 @@ def test_tables_are_made_anew_with_all_that_is_in_them(sqlite_url: str, tmp_path
         rows.delivery(NOW, State.SENT, digest_id=1)
     with pytest.raises(IntegrityError, match="ck_delivery_state"):
         rows.delivery(NOW, "lost", digest_id=1)  # type: ignore[arg-type] # no state
-    engine.dispose()
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def bare(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
-    """A database without a table."""
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path}/bare.db"
-    else:
-        url = new_database(request.getfixturevalue("postgres_url"), template="template1")
-    engine = open_database(url)
-    yield engine
     engine.dispose()
 
 
