@@ -137,8 +137,10 @@ class Shelf:
 
     def example(self, paper: Paper, *, same: Collection[int]) -> Example:
         """A paper, candidate or not, as an example; `same` are the candidates that it is."""
+        known = self._papers.get(paper.id) == paper
+        terms = self._counts[paper.id] if known else _terms(index(paper))
         alike: dict[int, float] = defaultdict(float)
-        for term, weight in self._vector(_terms(index(paper))).items():
+        for term, weight in self._vector(terms).items():
             for paper_id, other in self._postings.get(term, ()):
                 alike[paper_id] += weight * other
         near = {paper_id: min(1.0, found) for paper_id, found in alike.items() if found >= ALIKE}
