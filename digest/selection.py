@@ -95,6 +95,7 @@ class Shortlists:
             for paper_id, candidate in self._candidates.items()
         }
         self._offers: dict[tuple[int, frozenset[str]], Offer | None] = {}
+        self._values: dict[tuple[int, frozenset[str], tuple[float, ...]], tuple[float, float]] = {}
 
     def best(self, topics: frozenset[str]) -> Iterator[Offer]:
         """What there is for those who follow these topics."""
@@ -117,14 +118,35 @@ class Shortlists:
             sorted(offer for offer in several_offers if offer),
         )
 
-    def lifted(self, topics: frozenset[str], judgement: Judgement) -> list[Offer]:
-        """What a person's interests make of the candidates that they change, best first."""
+    def lifted(self, topics: frozenset[str], judgement: Judgement) -> Iterator[Offer]:
+        """What a person's interests make of the candidates that they change, best first.
+
+        Only as far as somebody reads are they made offers, which takes longer than the scores.
+        """
         found = []
         for paper_id, lift in judgement.lifts.items():
             if candidate := self._candidates.get(paper_id):
                 matching = topics & self._topics[paper_id] or SEARCHES_ALONE if topics else topics
-                found.append(self._offer(candidate, matching, lift))
-        return sorted(offer for offer in found if offer)
+                worth, value = self._values_of(candidate, matching, lift.strengths)
+                if lifted(worth, lift.by) >= self._rules.min_score:
+                    found.append((order(candidate, lifted(value, lift.by)), candidate, matching))
+        found.sort()
+        for _, candidate, matching in found:
+            offer = self._offer(candidate, matching, judgement.lifts[candidate.paper.id])
+            if offer:
+                yield offer
+
+    def _values_of(
+        self, candidate: Candidate, topics: frozenset[str], own: tuple[float, ...]
+    ) -> tuple[float, float]:
+        """Merit and score, without a lift."""
+        key = (candidate.paper.id, topics, own)
+        if key not in self._values:
+            self._values[key] = (
+                merit(candidate, topics, weights=self._weights, own=own),
+                score(candidate, topics, weights=self._weights, own=own),
+            )
+        return self._values[key]
 
     def _list(self, topics: tuple[str, ...], paper_ids: Iterable[int]) -> list[Offer]:
         if topics not in self._sorted:

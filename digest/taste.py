@@ -29,7 +29,7 @@ from typing import NamedTuple
 
 from digest.interests import name_key
 from digest.models import InterestKind, Interests, Paper, Reason
-from digest.topics.match import Document, index, match
+from digest.topics.match import Document, index, strength
 from digest.topics.query import And, Not, Or, Query, Text
 
 FOLLOWED = 0.5
@@ -114,12 +114,10 @@ class Shelf:
         """Those that match the filter, and how strongly; `written` is its text."""
         if written not in self._matching:
             documents, places = self._documents, _possible(query, self._holding)
-            found = {
-                paper_id: match(query, documents[paper_id])
-                for paper_id in (documents if places is None else sorted(places))
-            }
             self._matching[written] = {
-                paper_id: hit.strength for paper_id, hit in found.items() if hit
+                paper_id: found
+                for paper_id in (documents if places is None else sorted(places))
+                if (found := strength(query, documents[paper_id]))
             }
         return self._matching[written]
 
@@ -139,8 +137,10 @@ class Shelf:
 
     def example(self, paper: Paper, *, same: Collection[int]) -> Example:
         """A paper, candidate or not, as an example; `same` are the candidates that it is."""
+        known = self._papers.get(paper.id) == paper
+        terms = self._counts[paper.id] if known else _terms(index(paper))
         alike: dict[int, float] = defaultdict(float)
-        for term, weight in self._vector(_terms(index(paper))).items():
+        for term, weight in self._vector(terms).items():
             for paper_id, other in self._postings.get(term, ()):
                 alike[paper_id] += weight * other
         near = {paper_id: min(1.0, found) for paper_id, found in alike.items() if found >= ALIKE}
@@ -230,8 +230,8 @@ def judge(
     searched: dict[int, list[str]] = defaultdict(list)
     for query in interests.searches:
         if query in queries:
-            for paper_id, strength in shelf.matching(query, queries[query]).items():
-                strengths[paper_id].append(strength)
+            for paper_id, found in shelf.matching(query, queries[query]).items():
+                strengths[paper_id].append(found)
                 searched[paper_id].append(query)
     less: dict[int, float] = {}
     out = _muted(interests, shelf, queries=queries, topics=topics)

@@ -57,18 +57,20 @@ class Tasting:
         }
 
     def _parse(self, interests: Interests) -> None:
+        before = set(self._unreadable)
         muted = [one.key for one in interests.kept if one.kind is InterestKind.MUTED_WORD]
         for written in {*interests.searches, *muted} - self._queries.keys() - self._unreadable:
             try:
                 self._queries[written] = parse(written)
-            except TopicSyntaxError as error:
+            except TopicSyntaxError:
                 self._unreadable.add(written)
-                # Not what it says, which is somebody's own; it could be read when it was stored.
-                log.warning(
-                    "A search or muted word can no longer be read and has no effect: %s",
-                    error.message,
-                    extra={"action": "plan"},
-                )
+        if self._unreadable - before:
+            # Not what they say, which is somebody's own. They could be read when they were stored.
+            log.warning(
+                "%d searches or muted words can no longer be read and have no effect.",
+                len(self._unreadable),
+                extra={"action": "plan"},
+            )
 
     def _look_up(self, connection: Connection, interests: Iterable[Interests]) -> None:
         """The papers that are named as examples, as far as they are stored."""
