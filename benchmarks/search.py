@@ -39,7 +39,7 @@ from digest.storage.suggestions import suggest
 from digest.topics.language import parse
 
 PAPERS = 100_000
-REQUESTS = 150
+REQUESTS = 120
 RATE = 10.0  # a second
 MEDIAN, P99 = 0.100, 0.400  # seconds, of all
 VOCABULARY = 60_000
@@ -77,11 +77,11 @@ def mix(requests: int) -> Iterator[tuple[str, str]]:
 
 
 def invented(first: int, count: int) -> Iterator[Paper]:
-    """Papers with a title of ten words and an abstract of 120."""
+    """Papers with a title of ten words and an abstract of 100."""
     known, weights = _vocabulary()
     chance = random.Random(first)
     for number in range(first, first + count):
-        drawn = chance.choices(known, cum_weights=weights, k=130)
+        drawn = chance.choices(known, cum_weights=weights, k=110)
         listed = DAWN + timedelta(days=number // A_DAY)
         yield Paper(
             id=number,

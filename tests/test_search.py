@@ -359,9 +359,13 @@ def test_relevance(empty: Engine) -> None:
         assert len(mixed) == len(found)
         assert titles(connection, "zebra code:no") == by_title
         assert titles(connection, "source:feed (zebra OR upvotes:>5)") == by_title
-        assert [
-            paper.title for paper in search(connection, parse("zebra"), start=2, limit=2).papers
-        ] == by_title[2:4]
+        for size in (1, 2, 3, 4):
+            pages = [
+                search(connection, parse("zebra"), start=start, limit=size)
+                for start in range(0, len(found), size)
+            ]
+            assert [paper.title for page in pages for paper in page.papers] == by_title
+            assert {page.count for page in pages} == {len(found)}
 
 
 def test_of_many_matches_the_newest_are_ranked(

@@ -74,9 +74,10 @@ def search(
         places = matching(connection, query, most=MOST + 1)
         more = len(places) > MOST
         places = places[:MOST]
+        ranked = places
         if order is Order.RELEVANCE and start < len(places):
-            places = _ranked(connection, query, places)
-    shown = places[start : start + limit]
+            ranked = _ranked(connection, query, places, needed=start + limit)
+    shown = ranked[start : start + limit]
     papers = at_places(connection, shown)
     hits = tuple(_hit(query, papers[place]) for place in shown if place in papers)
     return Found(hits=hits, count=len(places), more=more)
@@ -119,12 +120,17 @@ def _steer(connection: Connection, values: Iterable[str]) -> None:
 # ------------------------------------------------------------------ relevance
 
 
-def _ranked(connection: Connection, query: Query, places: Sequence[int]) -> list[int]:
-    """The places in order of relevance; they are in order of date."""
+def _ranked(
+    connection: Connection, query: Query, places: Sequence[int], *, needed: int
+) -> list[int]:
+    """The places, at least the first so many, in order of relevance; they are in order of date."""
     words = asked(normal(query))
     if words is None or any(map(is_long, leaves(words))):
         return list(places)
     titled = _titled(connection, words, places)
+    first = [place for place in places if place in titled]
+    if len(first) >= needed:
+        places = first  # all others come after these
     scores = _scores(connection, query, words, places)
     return sorted(places, key=lambda place: (place not in titled, -scores.get(place, 0.0), -place))
 
