@@ -19,6 +19,7 @@ from packaging.utils import canonicalize_name
 from digest.settings import load
 from digest.settings.checks import PREFIX
 from digest.settings.model import Settings
+from digest.web import middleware
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
@@ -227,7 +228,11 @@ TOKEN_PATHS = {
     "unsubscribe": ("/u/AbC-123_x", "/u/REDACTED"),
     "preferences": ("/settings/AbC-123_x?saved=1", "/settings/REDACTED"),
     "deeper": ("/u/AbC/more", "/u/REDACTED"),
+    "an opinion": ("/f/AbC-123_x/12/more", "/f/REDACTED"),
+    "the way back": ("/undo/AbC", "/undo/REDACTED"),
+    "lost": ("/me", "/me"),
     "a page": ("/papers/2026-05-28", "/papers/2026-05-28"),
+    "another page": ("/feed.atom", "/feed.atom"),
 }
 
 
@@ -244,6 +249,8 @@ def test_proxies_log_no_keys(path: str, logged: str) -> None:
     assert (replacement.replace("$digest_page", found[1]) if found else path) == logged
     assert "$request_uri" not in nginx.split("log_format")[1].split(";")[0]
     assert "$http_referer" not in nginx
+    assert f"({middleware.TOKENS})/" in caddy
+    assert f"{middleware.TOKENS})/" in nginx
 
 
 MAKE = shutil.which("make")
