@@ -45,6 +45,7 @@ class Purpose(StrEnum):
     CHANGE = "change"  # subject: ticket; so are the next two
     EXPORT = "export"
     ERASE = "erase"
+    CHOOSE = "choose"  # subject: a random number, by which a page knows what was asked on it
     SAVED = "saved"  # subject: subscriber; the feed of what they saved, to be read alone
 
 
@@ -61,6 +62,7 @@ LIFETIMES: dict[Purpose, timedelta | None] = {
     Purpose.CHANGE: _HOUR,
     Purpose.EXPORT: _HOUR,
     Purpose.ERASE: _HOUR,
+    Purpose.CHOOSE: _HOUR,
     Purpose.SAVED: None,
 }
 GENERATIONS = 2**16  # after these they begin anew

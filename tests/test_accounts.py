@@ -20,7 +20,7 @@ from digest.pipeline.accounts import Instead, Left, Refusal, Why, mails
 from digest.pipeline.accounts.asking import LOST_LINK, SUBSCRIBE, answer_to
 from digest.storage import erasing, optouts, schedules, standing, subscribers
 from digest.storage.database import reading, writing
-from digest.tokens import Purpose, sign, verify
+from digest.tokens import Purpose, digest_subject, sign, verify
 from tests.reception import ADA, BOB, CLIENT, SECRETS, Reception, statements
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
@@ -694,28 +694,10 @@ def test_generations_begin_anew_after_the_last(lite: Reception) -> None:
 @pytest.mark.parametrize("purpose", [Purpose.FEEDBACK, Purpose.VIEW])
 def test_links_of_a_digest_are_its_readers(lite: Reception, purpose: Purpose) -> None:
     person = lite.subscribe()
-    with writing(lite.engine) as connection:
-        digest_id = connection.execute(
-            insert(schema.digest)
-            .values(
-                subscriber_id=person,
-                slot=lite.now.date(),
-                due_at=lite.now,
-                zone="UTC",
-                hour=8,
-                frequency="daily",
-                planned_at=lite.now,
-                parts="",
-                reason="",
-                personal={},
-                paper_ids=[],
-                items=[],
-            )
-            .returning(schema.digest.c.id)
-        ).scalar_one()
-    token = sign(purpose, digest_id, secrets=SECRETS, now=lite.now)
+    digest = digest_subject(person, lite.now.date())
+    token = sign(purpose, digest, secrets=SECRETS, now=lite.now)
     found = accounts.opened(lite.accounts, token, purpose)
-    assert (found.subject, found.person.id) == (digest_id, person)
+    assert (found.subject, found.person.id) == (digest, person)
     accounts.renew(lite.accounts, person)
     with pytest.raises(TokenExpired):
         accounts.opened(lite.accounts, token, purpose)

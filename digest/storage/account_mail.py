@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, insert, select
 
 from digest import schema
 from digest.models import Part, State
@@ -63,3 +63,10 @@ def store(
         )
     )
     return True
+
+
+def whose(connection: Connection, kind: str, request: str) -> int | None:
+    """Who got the mail of that request; None where there is none."""
+    table = schema.account_mail
+    found = select(table.c.subscriber_id).where(table.c.kind == kind, table.c.request == request)
+    return connection.execute(found).scalar_one_or_none()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 
 from sqlalchemy import Connection, delete, select, text, update
@@ -65,6 +65,16 @@ def wish(
     table = schema.subscriber
     connection.execute(update(table).where(table.c.id == subscriber_id).values(asdict(wishes)))
     subscribers.follow(connection, {subscriber_id: topics})
+
+
+def wish_pending(
+    connection: Connection, subscriber_id: int, wishes: Wishes, *, topics: Collection[str]
+) -> None:
+    """Store what somebody wishes who is yet to confirm; of anybody else nothing changes."""
+    person = locked(connection, subscriber_id)
+    if person is not None and person.status is Status.PENDING:
+        kept = replace(wishes, name=person.name, locale=person.locale)
+        wish(connection, subscriber_id, kept, topics=topics)
 
 
 def activate(

@@ -78,6 +78,7 @@ def create_app(
         Route("/sitemap.xml", partial(robots.index, web)),
         Route("/sitemap-{month}.xml", partial(robots.sitemap, web)),
         _form("/subscribe", web, joining.box, joining.subscribe),
+        _form("/choose/{token}", web, joining.offer, joining.choose),
         _form("/confirm/{token}", web, joining.invitation, joining.confirm),
         _form("/me", web, joining.lost, joining.lost_link),
         Route("/u/{token}", partial(leaving.way_out, web), methods=["GET", "POST"]),

@@ -6,6 +6,7 @@ The answers to the box tell nobody who subscribes; see `digest.pipeline.accounts
 from __future__ import annotations
 
 from collections.abc import Sequence
+from secrets import randbits
 
 from starlette.datastructures import FormData
 from starlette.requests import Request
@@ -17,8 +18,9 @@ from digest.pipeline import accounts
 from digest.pipeline.accounts import Refusal, settings_link
 from digest.storage import subscribers, topics
 from digest.storage.database import reading
-from digest.tokens import Purpose
+from digest.tokens import Purpose, sign, verify
 from digest.web.forms import text
+from digest.web.middleware import PRIVATE
 from digest.web.view import Web
 from digest.web.wishes import Asked, read_schedule, stored, zones
 
@@ -58,27 +60,80 @@ def lost_link(web: Web, request: Request, form: FormData) -> Response:
 def _asked(web: Web, request: Request, form: FormData, *, lost: bool) -> Response:
     address = text(form, "email", most=LONGEST_ADDRESS)
     template = "lost.html" if lost else "subscribe.html"
-    trapped = bool(text(form, "website"))
-    take = accounts.lost_link if lost else accounts.ask
+    number = randbits(63)
+    locale, client = web.language(request).tag, web.client(request)
     try:
-        refusal = (
-            None  # a program, which learns nothing
-            if trapped
-            else take(
+        if text(form, "website"):
+            refusal = None  # a program, which learns nothing
+        elif lost:
+            refusal = accounts.lost_link(
+                web.accounts, address, locale=locale, source="lost link", client=client
+            )
+        else:
+            refusal = accounts.ask(
                 web.accounts,
                 address,
-                locale=web.language(request).tag,
-                source="lost link" if lost else text(form, "source", most=40) or "box",
-                client=web.client(request),
+                locale=locale,
+                source=text(form, "source", most=40) or "box",
+                client=client,
+                number=number,
             )
-        )
     except AddressError as error:
         errors = {"email": str(error)}
         return web.page(request, template, status=422, errors=errors, address=address)
     if refusal:
         status = STATUSES[refusal]
         return web.page(request, "refused.html", status=status, refusal=refusal)
-    return web.page(request, "asked.html", lost=lost)
+    if lost:
+        return web.page(request, "asked.html", lost=True)
+    token = sign(Purpose.CHOOSE, number, secrets=web.accounts.secrets, now=web.accounts.clock())
+    response = _offer(web, request, token, Asked(wishes=web.accounts.usual, topics=()))
+    response.headers.update(PRIVATE)
+    return response
+
+
+def offer(web: Web, request: Request) -> Response:
+    """What can be chosen while the mail is under way."""
+    _number(web, request)
+    token = request.path_params["token"]
+    return _offer(web, request, token, Asked(wishes=web.accounts.usual, topics=()))
+
+
+def choose(web: Web, request: Request, form: FormData) -> Response:
+    """Keep what was chosen for who confirms; the answer is the same for everybody."""
+    number, token = _number(web, request), request.path_params["token"]
+    with reading(web.engine) as connection:
+        known = topics.all_topics(connection)
+    before = Asked(wishes=web.accounts.usual, topics=())
+    asked = read_schedule(form, before, known=known, language=web.language(request))
+    if asked.errors:
+        return _offer(web, request, token, asked, status=422)
+    accounts.choose(web.accounts, number, wishes=asked.wishes, topics=list(asked.topics))
+    return _offer(web, request, token, asked, kept=True)
+
+
+def _number(web: Web, request: Request) -> int:
+    house, token = web.accounts, request.path_params["token"]
+    return verify(token, Purpose.CHOOSE, secrets=house.secrets, now=house.clock()).subject
+
+
+def _offer(
+    web: Web, request: Request, token: str, asked: Asked, *, status: int = 200, kept: bool = False
+) -> Response:
+    with reading(web.engine) as connection:
+        known = topics.all_topics(connection)
+    return web.page(
+        request,
+        "asked.html",
+        status=status,
+        lost=False,
+        token=token,
+        asked=asked,
+        errors=asked.errors,
+        kept=kept,
+        topics=known,
+        zones=zones(),
+    )
 
 
 def invitation(web: Web, request: Request) -> Response:

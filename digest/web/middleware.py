@@ -22,7 +22,7 @@ PROTECTIVE = {
 }
 PRIVATE = {"Cache-Control": "no-store", "X-Robots-Tag": "noindex"}
 # Their next part is a token.
-TOKENS = "u|me|settings|confirm|undo|f|v|saved|change|export|erase"
+TOKENS = "u|me|settings|confirm|undo|f|v|saved|change|export|erase|choose"
 PRIVATE_PATH = re.compile(rf"/({TOKENS}|inbox|status\.json|metrics)(/|$)")
 # Machines ask for these every few seconds: at the usual level they would be most of the log.
 POLLED = ("/healthz", "/readyz", "/status.json", "/metrics")

@@ -14,11 +14,12 @@ from digest.storage import listings
 from digest.storage.database import reading
 from digest.web import periods
 from digest.web.caching import conditional
+from digest.web.middleware import TOKENS
 from digest.web.view import Web, paper_path
 
 FRESH = 3600  # seconds
 MOST = 49_000  # of one sitemap's papers: it may name 50,000 pages
-CLOSED = ("/u/", "/me/", "/settings/", "/f/", "/v/", "/inbox", "/search")
+CLOSED = (*(f"/{name}/" for name in TOKENS.split("|")), "/inbox", "/search")
 _SITEMAP = "http://www.sitemaps.org/schemas/sitemap/0.9"
 
 

@@ -1,6 +1,6 @@
 """The accounts of readers, who never log in: a link is all that they have.
 
-    ask, lost_link --> request --answer--> mail: CONFIRM --confirm--> active
+    ask, choose, lost_link --> request --answer--> mail: CONFIRM --confirm--> active
                                      `---> mail: PREFERENCES
     active --leave--> out --undo, for an hour--> active, paused or weekly
     request_change, request_export, request_erasure --> mail: a ticket --> change, export, erase_by
@@ -11,7 +11,7 @@ alone). Each changes something only when called by a POST, and once, however oft
 
 from __future__ import annotations
 
-from digest.pipeline.accounts.asking import answer, ask, lost_link
+from digest.pipeline.accounts.asking import answer, ask, choose, lost_link
 from digest.pipeline.accounts.base import Accounts, Limits, settings_link
 from digest.pipeline.accounts.confirming import Confirmed, confirm
 from digest.pipeline.accounts.leaving import (
@@ -58,6 +58,7 @@ __all__ = [
     "answer",
     "ask",
     "change",
+    "choose",
     "confirm",
     "erase",
     "erase_by",

@@ -25,7 +25,7 @@ from digest.pipeline.accounts.limits import (
     take_confirmation,
     take_network,
 )
-from digest.storage import quotas, requests, standing, subscribers
+from digest.storage import account_mail, quotas, requests, standing, subscribers
 from digest.storage.database import reading, writing
 from digest.storage.quotas import DAY
 from digest.storage.requests import Request
@@ -33,7 +33,7 @@ from digest.suppression import address_key
 
 log = logging.getLogger(__name__)
 
-SUBSCRIBE, LOST_LINK = "subscribe", "lost link"
+SUBSCRIBE, LOST_LINK, CHOICE = "subscribe", "lost link", "choice"
 
 
 def answer_to(kind: str, status: Status | None) -> str:
@@ -58,11 +58,13 @@ def ask(
     suspicious: bool = False,
     wishes: Wishes | None = None,
     topics: Sequence[str] = (),
+    number: int | None = None,
 ) -> Refusal | None:
     """Take a wish to subscribe; AddressError. What is answered tells nobody who subscribes.
 
     `source` is the page, `wishes` and `topics` what was chosen there: they hold for somebody new,
-    never for who has an account. `suspicious` is only counted: autofill is fast, too.
+    never for who has an account. `number` is the page's own, for `choose`. `suspicious` is only
+    counted: autofill is fast, too.
     """
     address = address.strip()
     key = _checked(address)
@@ -80,8 +82,20 @@ def ask(
         "source": source,
         "wishes": asdict(wanted),
         "topics": [*topics],
+        "number": number,
     }
     return _take(accounts, SUBSCRIBE, address, key, data, client=client, suspicious=suspicious)
+
+
+def choose(accounts: Accounts, number: int, *, wishes: Wishes, topics: Sequence[str]) -> None:
+    """Keep what was chosen on the page that follows; it holds for who is new by that request.
+
+    Like what was asked there it is looked at afterwards, and tells nobody who subscribes.
+    """
+    data = {"number": number, "wishes": asdict(wishes), "topics": [*topics]}
+    with writing(accounts.engine) as connection:
+        now = accounts.clock()
+        requests.add(connection, CHOICE, address="", key="", data=data, now=now)
 
 
 def lost_link(
@@ -161,9 +175,16 @@ def answer(accounts: Accounts) -> int:
 
 
 def _answer(connection: Connection, accounts: Accounts, request: Request, *, now: datetime) -> None:
+    if request.kind == CHOICE:
+        asked = account_mail.whose(connection, "confirm", _name(request))
+        if asked is not None:
+            standing.wish_pending(
+                connection, asked, _wishes(request), topics=request.data["topics"]
+            )
+        return
     person = _person(connection, accounts, request, now=now)
     kind = answer_to(request.kind, person.status if person else None)
-    name, locale = f"request {request.id}", str(request.data["locale"])
+    name, locale = _name(request), str(request.data["locale"])
     if person is None or not kind:
         return
     if kind == "preferences":
@@ -200,8 +221,17 @@ def _person(
 ) -> Subscriber | None:
     if request.kind != SUBSCRIBE:
         return subscribers.find(connection, request.address_key)
+    new = newcomer(accounts, request.address, _wishes(request), request.data["topics"])
+    return standing.add_pending(connection, new, now=now)
+
+
+def _name(request: Request) -> str:
+    """What its mail is stored for: the page's number, by which a choice finds it, else its own."""
+    return f"request {request.data.get('number') or request.id}"
+
+
+def _wishes(request: Request) -> Wishes:
     wishes = dict(request.data["wishes"])
     for name, kind in (("frequency", Frequency), ("detail", Detail), ("quiet_day", QuietDay)):
         wishes[name] = kind(wishes[name])
-    new = newcomer(accounts, request.address, Wishes(**wishes), request.data["topics"])
-    return standing.add_pending(connection, new, now=now)
+    return Wishes(**wishes)

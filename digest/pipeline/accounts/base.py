@@ -32,6 +32,7 @@ PATHS = {
     Purpose.CHANGE: "change",
     Purpose.EXPORT: "export",
     Purpose.ERASE: "erase",
+    Purpose.CHOOSE: "choose",
     Purpose.SAVED: "saved",
 }
 
