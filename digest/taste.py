@@ -82,6 +82,11 @@ class Shelf:
         self._matching: dict[str, Mapping[int, float]] = {}
         self._labs: dict[str, frozenset[int]] = {}
 
+    def forget(self) -> None:
+        """Make each answer to what a reader said anew, when it is asked for again."""
+        self._matching.clear()
+        self._labs.clear()
+
     def by_author(self, key: str) -> Collection[int]:
         """Those that have an author of that `name_key`: the whole name, as the source writes it."""
         return self._authors.get(key, ())

@@ -26,7 +26,7 @@ from digest.models import (
 )
 from digest.pipeline.planning import preview
 from digest.rendering import assemble
-from digest.storage import contents, feedback, interests, merges, subscribers
+from digest.storage import contents, feedback, interests, merges, optouts, subscribers
 from digest.storage.database import reading, writing
 from tests import mails
 from tests.desk import DAILY, Desk
@@ -494,6 +494,20 @@ def test_who_says_nothing_gets_the_same_beside_who_does(each_desk: Desk, papers:
     row = desk.digests(ada)[-1]
     assert row["items"] == [json.loads(one.row) for one in alone.shown]
     assert "notes" not in row["personal"]
+
+
+def test_an_erasure_takes_the_reasons_of_what_was_sent_too(
+    each_desk: Desk, papers: list[int]
+) -> None:
+    desk = each_desk
+    ada = desk.subscribe("ada")
+    keep(desk, ada, "author", "Ada Lovelace")
+    plan_at_eight(desk)
+    assert "Ada Lovelace" in repr(desk.digests(ada))
+    with writing(desk.engine) as connection:
+        assert optouts.erase(connection, ada, now=desk.now)
+    assert "Ada Lovelace" not in repr(desk.digests(ada))
+    assert desk.digests(ada)[-1]["paper_ids"]  # the history outlives it
 
 
 WISHES = Wishes(
