@@ -45,6 +45,7 @@ SLUGS = {
     "unit px": "css-unit-px",
     "unit %": "css-unit-percent",
     "display: none": "css-display-none",
+    "display: inline-block": "css-display",
     **{
         f"<{tag}>": f"html-{tag}"
         for tag in ("body", "div", "p", "span", "strong", "style", "table")
@@ -112,7 +113,8 @@ ACCEPTED = {
     "css-at-media-prefers-color-scheme": "where it is unknown (Gmail, Outlook for Windows, Yahoo)"
     " the mail is light, or inverted by the program: each marked run sets ground and ink itself.",
     "css-border": "Outlook for Windows: on table cells it is right, and only they have one.",
-    "css-display": "only none is used.",
+    "css-display": "only none, and inline-block of links, which makes them as high as a finger"
+    " wants; without it they are as high as their letters.",
     "css-display-none": "Outlook for Windows and Gmail's mobile web: the preheader is also one"
     " pixel high, white on white, and true when it is read.",
     "css-font-size": "the units that some lack are not used.",

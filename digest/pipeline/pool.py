@@ -207,7 +207,7 @@ class Pool:
     ) -> Iterator[Offer]:
         """`news` as one person's interests change it, from their own minimum on.
 
-        Nobody's minimum is below what the lists hold: for lower ones there are lists of all.
+        The usual lists begin at the house's minimum; for a lower one there are lists of all.
         """
         low = min_score is not None and min_score < self._rules.min_score
         if not low:

@@ -15,7 +15,7 @@ from digest.topics.language import Query, parse
 
 log = logging.getLogger(__name__)
 
-KEPT = 10_000  # examples from one batch to the next; one takes a kilobyte
+KEPT = 10_000  # examples and filters, from one batch to the next; one takes some kilobytes
 
 
 class Tasting:
@@ -39,9 +39,12 @@ class Tasting:
         self, connection: Connection, interests: Mapping[int, Interests]
     ) -> dict[int, Judgement]:
         """What each person's interests do, in a constant number of statements."""
-        if len(self._examples) > KEPT:
+        if len(self._asked) + len(self._queries) > KEPT:
+            # Memory is not to grow with the number of readers.
             self._examples.clear()
             self._asked.clear()
+            self._queries.clear()
+            self._shelf.forget()
         for one in interests.values():
             self._parse(one)
         self._look_up(connection, interests.values())

@@ -20,6 +20,7 @@ from sqlalchemy import (
     select,
     type_coerce,
     union_all,
+    update,
 )
 
 from digest import schema
@@ -76,10 +77,11 @@ def follow_search(
         return None
     if len(mine) >= SEARCHES:
         return Refusal(sentence=TOO_MANY, values={"most": SEARCHES})
-    connection.execute(insert_ignoring(connection, _search).values(query=query, created_at=now))
-    # Locked, so that who unfollows it meanwhile does not take it away.
+    # Locked, so that its last follower who leaves it now does not take it away; and made anew if
+    # that was so just before.
     found = select(_search.c.id).where(_search.c.query == query).with_for_update(key_share=True)
-    search_id = connection.execute(found).scalar_one()
+    while (search_id := connection.execute(found).scalar()) is None:
+        connection.execute(insert_ignoring(connection, _search).values(query=query, created_at=now))
     connection.execute(insert(_followed).values(subscriber_id=subscriber_id, search_id=search_id))
     return None
 
@@ -142,9 +144,13 @@ def _alone(connection: Connection, subscriber_id: int) -> None:
 
 
 def erase(connection: Connection, subscriber_id: int) -> None:
-    """Forget all that somebody said of papers."""
+    """Forget all that somebody said of papers, also as the reasons in what was sent to them."""
     ids = select(_followed.c.search_id).where(_followed.c.subscriber_id == subscriber_id)
     _unfollow(connection, subscriber_id, list(connection.execute(ids).scalars()))
+    digests = schema.digest
+    connection.execute(
+        update(digests).where(digests.c.subscriber_id == subscriber_id).values({"items": []})
+    )
     for table in (_interest, schema.feedback):
         connection.execute(delete(table).where(table.c.subscriber_id == subscriber_id))
 
