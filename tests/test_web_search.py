@@ -104,6 +104,21 @@ def test_the_page_says_how_the_text_was_read(web: Running) -> None:
     assert "No paper matches." in words(web.get("/search?q=quasar"))
 
 
+def test_what_was_mistyped_gets_a_suggestion(web: Running) -> None:
+    page = html.fromstring(web.get("/search?q=modles").text)
+    [link] = page.cssselect(".notice a")
+    assert (words(link), link.get("href")) == ("models", "/search?q=models")
+    assert not html.fromstring(web.get("/search?q=survey").text).cssselect(".notice")
+
+
+def test_a_paper_has_similar_ones_beside_it(web: Running) -> None:
+    page = html.fromstring(web.get("/search?q=title:read").text)
+    [link] = page.cssselect("article h2 a")
+    page = html.fromstring(web.get(str(link.get("href"))).text)
+    [alike] = page.cssselect("aside[aria-labelledby=alike]")
+    assert "World models for agents" in words(alike)
+
+
 def test_without_a_query_it_shows_how_to_search(web: Running) -> None:
     for path in ("/search", "/search?q=", "/search?q=%20%00"):
         page = html.fromstring(web.get(path).text)

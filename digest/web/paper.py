@@ -18,6 +18,7 @@ from digest.rendering.prose import one_line, shorten
 from digest.storage import listings, papers
 from digest.storage import topics as all_topics
 from digest.storage.database import reading
+from digest.storage.similar import similar
 from digest.topics.language import Query, parse
 from digest.topics.match import index, match
 from digest.web import chart
@@ -27,6 +28,7 @@ from digest.web.view import Web, paper_path
 AUTHORS = 1_000  # that a page names; a collaboration can have more, and a page ends somewhere
 ABSTRACT = 20_000  # characters, which only a broken source has
 CARD = 300  # characters of a social card's description
+ALIKE = 5  # papers like it, beside it
 BIB = ".bib"
 
 
@@ -46,6 +48,7 @@ def page(web: Web, request: Request) -> Response:
         if wanted != name:
             return Response(bibtex(paper), media_type="application/x-bibtex")
         readings = listings.votes_over_time(connection, paper.id)
+        alike = similar(connection, paper.id, limit=ALIKE)
         matching = [topic for topic in all_topics.all_topics(connection) if _is_in(topic, paper)]
     language = web.language(request)
     day = paper.listed_at.date() if paper.listed_at else None
@@ -67,6 +70,7 @@ def page(web: Web, request: Request) -> Response:
         description=shorten(one_line(paper.summary or paper.abstract), CARD),
         links=every_link(paper, language=language),
         topics=matching,
+        alike=alike,
         chart=chart.line(readings),
         bibtex=bibtex(paper),
         listed=containing(day, "day") if day else None,

@@ -10,23 +10,28 @@ from starlette.responses import Response
 
 from digest.storage.database import reading
 from digest.storage.search import Found, Order, search
+from digest.storage.suggestions import suggest
 from digest.topics.box import Said, read
 from digest.web.feeds import Feed, answer
 from digest.web.lists import PAGE, cards, page_number
 from digest.web.view import Web
+
+FEW = 3  # results, with which somebody may have mistyped
 
 
 def page(web: Web, request: Request) -> Response:
     """What the box's text finds, read as a filter or else as plain words; never an error."""
     asked = read(request.query_params.get("q", ""))
     order = _order(request)
-    found = Found(hits=(), count=0)
+    found, meant = Found(hits=(), count=0), None
     if asked.query is not None:
         with reading(web.engine) as connection:
             number = page_number(request)
             found = search(
                 connection, asked.query, order=order, start=(number - 1) * PAGE, limit=PAGE
             )
+            if found.count <= FEW:
+                meant = suggest(connection, asked.query)
     pages = max(1, -(-found.count // PAGE))
     number = page_number(request, pages=pages)
     return web.page(
@@ -36,6 +41,7 @@ def page(web: Web, request: Request) -> Response:
         plain_words=Said.PLAIN in asked.said,
         cut=Said.CUT in asked.said,
         found=found,
+        meant=meant,
         papers=cards(web, request, found.hits),
         order=order,
         page=number,
