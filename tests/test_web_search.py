@@ -105,9 +105,9 @@ def test_the_page_says_how_the_text_was_read(web: Running) -> None:
 
 
 def test_what_was_mistyped_gets_a_suggestion(web: Running) -> None:
-    page = html.fromstring(web.get("/search?q=modles").text)
+    page = html.fromstring(web.get("/search?q=survye").text)
     [link] = page.cssselect(".notice a")
-    assert (words(link), link.get("href")) == ("models", "/search?q=models")
+    assert (words(link), link.get("href")) == ("survey", "/search?q=survey")
     assert not html.fromstring(web.get("/search?q=survey").text).cssselect(".notice")
 
 

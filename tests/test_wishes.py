@@ -26,7 +26,7 @@ from digest.models import (
 )
 from digest.pipeline.planning import preview
 from digest.rendering import assemble
-from digest.storage import contents, feedback, interests, merges, optouts, subscribers
+from digest.storage import contents, erasing, feedback, interests, merges, subscribers
 from digest.storage.database import reading, writing
 from tests import mails
 from tests.desk import DAILY, Desk
@@ -505,7 +505,7 @@ def test_an_erasure_takes_the_reasons_of_what_was_sent_too(
     plan_at_eight(desk)
     assert "Ada Lovelace" in repr(desk.digests(ada))
     with writing(desk.engine) as connection:
-        assert optouts.erase(connection, ada, now=desk.now)
+        assert erasing.erase(connection, ada, now=desk.now)
     assert "Ada Lovelace" not in repr(desk.digests(ada))
     assert desk.digests(ada)[-1]["paper_ids"]  # the history outlives it
 
