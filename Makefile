@@ -24,9 +24,9 @@ demo: $(STAMP) ## try it: one run with sample subscribers, then a page (ONCE=1: 
 run: $(STAMP) ## run the service with your settings, until stopped
 	@exec $(PY) scheduler.py
 
-# Half of a test's time it waits for others, so three run on two cores (TESTERS=2: two).
+# More than half of a test's time it waits for others, so four run on two cores (TESTERS=2: two).
 test: lint ## check everything: style, types, tests
-	$(PY) -m pytest -q --numprocesses $(or $(TESTERS),$(shell $(PY) -c 'import os; print(os.cpu_count() * 3 // 2)'))
+	$(PY) -m pytest -q --numprocesses $(or $(TESTERS),$(shell $(PY) -c "import os; print(os.cpu_count() * 2)")) --dist worksteal
 
 cover: $(STAMP) ## run the tests and tell what they cover
 	$(PY) -m pytest -q --cov

@@ -90,7 +90,7 @@ def test_from_the_page_to_the_digest_and_out(office: House) -> None:
     digest = newest(office)
     assert digest["subject"] == "A paper"
     assert digest["list-unsubscribe"]
-    wishes = token(digest, "settings")
+    wishes = token(digest, "me")
     found = accounts.opened(office.services.accounts, wishes, Purpose.PREFERENCES)
     assert found.person.id == person
     office.services.unsubscribe(person)
@@ -149,7 +149,7 @@ def test_every_mail_is_well_made_and_carries_its_own_link(office: House) -> None
     ask(office)
     person = confirm(office)
     ask(office)
-    old = token(newest(office), "settings")
+    old = token(newest(office), "me")
     assert accounts.opened(settings, old, Purpose.PREFERENCES).person.id == person
     office.now += timedelta(days=1)
     accounts.request_change(settings, person, BOB)
@@ -194,7 +194,7 @@ def test_new_links_are_in_the_next_digest(office: House) -> None:
     office.now += timedelta(hours=1)
     office.plan()
     office.deliver()
-    found = token(newest(office), "settings")
+    found = token(newest(office), "me")
     accounts.opened(office.services.accounts, found, Purpose.PREFERENCES)
     accounts.renew(office.services.accounts, person.id)
     with pytest.raises(TokenExpired):

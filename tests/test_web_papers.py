@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 
 import feedparser
 import pytest
@@ -21,7 +23,7 @@ from digest.storage import topics
 from digest.storage.database import writing
 from digest.web import chart, periods
 from digest.web.languages import nearest, preferred
-from tests.web_site import NOW, Running, add_paper, serving, words
+from tests.web_site import NOW, SITE, Running, add_paper, serving, words
 
 DAY = datetime(2026, 5, 28, 6, tzinfo=UTC)  # a Thursday
 EVIL = "</title><script>alert(1)</script>\"'&{{ 7*7 }}\u202e\x0b]]>"
@@ -411,6 +413,22 @@ def test_crawlers_stay_out_of_what_is_personal(web: Running) -> None:
     said = web.get("/robots.txt").text
     assert "Disallow: /u/\n" in said
     assert "Sitemap: http://localhost:8000/sitemap.xml\n" in said
+
+
+def test_a_house_can_keep_its_papers_to_itself(tmp_path: Path) -> None:
+    with serving(tmp_path, site=replace(SITE, public=False)) as closed:
+        paper_id = add_paper(closed.engine, "Secret", DAY)
+        for path in (
+            *("/week", "/month", "/papers/2026-05-28", f"/p/{paper_id}", "/topics", "/search"),
+            *("/feed.atom", "/search/feed.json", "/sitemap.xml"),
+        ):
+            assert closed.get(path).status_code == 404
+        page = html.fromstring(closed.get("/").text)
+        assert page.cssselect("form[action='/subscribe']")
+        assert "Secret" not in words(page)
+        for link in page.cssselect("a[href^='/']"):
+            assert closed.get(str(link.get("href"))).status_code == 200
+        assert closed.get("/robots.txt").text == "User-agent: *\nDisallow: /\n"
 
 
 # ------------------------------------------------------------------ languages

@@ -18,12 +18,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lxml import html
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
 from digest import inbox, schema
 from digest.models import InterestKind, Status, Subscriber
 from digest.storage import feedback, interests, subscribers
-from digest.storage.database import open_database, reading
+from digest.storage.database import open_database, reading, writing
 from digest.storage.migrating import upgrade
 from digest.suppression import address_key
 from digest.tokens import Purpose, sign
@@ -104,8 +104,18 @@ def to(mail: inbox.Mail) -> str:
     return parseaddr(header(mail, "To"))[1]
 
 
+@pytest.fixture
+def readers(all_readers: Readers) -> Readers:
+    """The same house for all tests, with no mail under way, and nothing said of papers."""
+    all_readers.mailed()
+    with writing(all_readers.house.services.engine) as connection:
+        for table in (schema.feedback, schema.interest):
+            connection.execute(delete(table))
+    return all_readers
+
+
 @pytest.fixture(scope="module")
-def readers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Readers]:
+def all_readers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Readers]:
     folder = tmp_path_factory.mktemp("readers")
     url = f"sqlite:///{folder}/digest.db"
     engine = open_database(url)
@@ -144,8 +154,8 @@ def test_from_the_box_to_the_first_digest(readers: Readers) -> None:
     assert (person.status, person.hour, person.zone) == (Status.ACTIVE, 18, "Asia/Tokyo")
     assert (person.frequency, person.weekday, person.topics) == ("weekly", 4, ("agents",))
     readers.house.services.plan_due()
-    [welcome] = readers.mailed()
-    assert to(welcome) == "New.Reader@example.org"
+    came = [to(mail) for mail in readers.mailed()]  # others have theirs to come
+    assert came.count("New.Reader@example.org") == 1
     again = readers.post(link)
     assert (again.status_code, "You are subscribed" in words(again)) == (200, True)
     assert "You are subscribed" in words(readers.get(link))
@@ -192,6 +202,30 @@ def test_what_is_chosen_meanwhile_holds_for_who_is_new(readers: Readers) -> None
     readers.post(path, hour="4")  # too late: they confirmed
     readers.mailed()
     assert readers.person(new).hour == 17
+
+
+def test_a_topic_and_a_search_can_be_had_by_mail(readers: Readers) -> None:
+    addresses = [f"{name}{next(_numbers)}@example.org" for name in ("topical", "searching")]
+    for path, address in zip(("/topics/agents", "/search?q=robot*"), addresses, strict=True):
+        page = html.fromstring(readers.get(path).text)
+        form: Any = page.cssselect("form[action='/subscribe']")[0]
+        fields = {name: value for name, value in form.form_values() if name != "website"}
+        asked = readers.post("/subscribe", **{**fields, "email": address})
+        assert asked.status_code == 200
+    mails = {to(mail): mail for mail in readers.mailed()}
+    topical, searching = (readers.person(address) for address in addresses)
+    assert topical.topics == ("agents",)
+    with reading(readers.house.services.engine) as connection:
+        assert interests.get(connection, searching.id).searches == ("robot*",)
+    assert "robot" not in mails[addresses[1]].text
+    old, _ = readers.join()
+    readers.post("/subscribe", email=old.address, search="robot*")
+    [mail] = readers.mailed()
+    [link] = re.findall(rf"{readers.house.url}/me/\S+", mail.text)
+    shown = html.fromstring(readers.get(link).text)
+    assert words(shown.cssselect("textarea#searches")[0]).strip() == "robot*"
+    with reading(readers.house.services.engine) as connection:
+        assert not interests.get(connection, old.id).searches
 
 
 @pytest.mark.parametrize(
@@ -461,7 +495,7 @@ def test_leaving_and_coming_back_within_the_hour(readers: Readers) -> None:
 # ------------------------------------------------------------------ from the mail
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def digest(readers: Readers) -> inbox.Mail:
     """The digest that the house's first reader got."""
     [mail] = [

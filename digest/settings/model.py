@@ -219,6 +219,12 @@ class Settings(BaseSettings):
         "en", pattern=r"^[a-z]{2,3}(_[A-Z][a-z]{3})?(_[A-Z]{2})?$", description="The language."
     )
 
+    public_pages: bool = Field(
+        True,
+        description="Show papers, topics, search and feeds to everybody; else the pages are for"
+        " signing up, preferences and leaving alone.",
+    )
+
     sender_address: Address = Field(
         default_factory=_sender, description="The address in From and in the envelope."
     )

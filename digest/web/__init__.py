@@ -17,6 +17,7 @@ class WebSite:
     imprint_url: str = ""
     privacy_contact: str = ""
     locale: str = "en"
+    public: bool = True  # whether papers, topics, search and feeds are shown to everybody
     signup: str = "open"  # open | domains | closed
     signup_domains: tuple[str, ...] = ()
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()

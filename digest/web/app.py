@@ -63,20 +63,8 @@ def create_app(
         assets=load_assets(templates / "web" / "static"),
     )
     routes = [
-        Route("/", partial(papers.newest, web, "day")),
-        Route("/week", partial(papers.newest, web, "week")),
-        Route("/month", partial(papers.newest, web, "month")),
-        Route("/papers/{period}", partial(papers.of_period, web)),
-        Route("/p/{name:path}", partial(paper.page, web)),
-        Route("/search", partial(search.page, web)),
-        Route("/topics", partial(topics.listing, web)),
-        Route("/topics/{slug}", partial(topics.page, web)),
-        *_feeds("", partial(papers.feed, web)),
-        *_feeds("/search", partial(search.feed, web)),
-        *_feeds("/topics/{slug}", partial(topics.feed, web)),
+        *(_public(web) if site.public else [Route("/", partial(joining.box, web))]),
         Route("/robots.txt", partial(robots.rules, web)),
-        Route("/sitemap.xml", partial(robots.index, web)),
-        Route("/sitemap-{month}.xml", partial(robots.sitemap, web)),
         _form("/subscribe", web, joining.box, joining.subscribe),
         _form("/choose/{token}", web, joining.offer, joining.choose),
         _form("/confirm/{token}", web, joining.invitation, joining.confirm),
@@ -116,6 +104,25 @@ def create_app(
     )
     app.router.redirect_slashes = False  # it would redirect to whatever Host says
     return app
+
+
+def _public(web: Web) -> list[Route]:
+    """What everybody may read."""
+    return [
+        Route("/", partial(papers.newest, web, "day")),
+        Route("/week", partial(papers.newest, web, "week")),
+        Route("/month", partial(papers.newest, web, "month")),
+        Route("/papers/{period}", partial(papers.of_period, web)),
+        Route("/p/{name:path}", partial(paper.page, web)),
+        Route("/search", partial(search.page, web)),
+        Route("/topics", partial(topics.listing, web)),
+        Route("/topics/{slug}", partial(topics.page, web)),
+        *_feeds("", partial(papers.feed, web)),
+        *_feeds("/search", partial(search.feed, web)),
+        *_feeds("/topics/{slug}", partial(topics.feed, web)),
+        Route("/sitemap.xml", partial(robots.index, web)),
+        Route("/sitemap-{month}.xml", partial(robots.sitemap, web)),
+    ]
 
 
 def _form(path: str, web: Web, show: Page, act: Action) -> Route:

@@ -37,6 +37,7 @@ def build(services: Services) -> Starlette:
             imprint_url=settings.imprint_url,
             privacy_contact=settings.privacy_contact,
             locale=settings.locale,
+            public=settings.public_pages,
             signup=settings.signup,
             signup_domains=settings.signup_domains,
             trusted_proxies=settings.trusted_proxies,

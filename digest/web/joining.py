@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from digest.errors import AddressError
+from digest.interests import read_search
 from digest.models import Status, Topic
 from digest.pipeline import accounts
 from digest.pipeline.accounts import Refusal, settings_link
@@ -60,7 +61,8 @@ def lost_link(web: Web, request: Request, form: FormData) -> Response:
 def _asked(web: Web, request: Request, form: FormData, *, lost: bool) -> Response:
     address = text(form, "email", most=LONGEST_ADDRESS)
     template = "lost.html" if lost else "subscribe.html"
-    number = randbits(63)
+    number, slug, search = randbits(63), text(form, "topic", most=60), text(form, "search")
+    filter_ = read_search(search) if search else ""
     locale, client = web.language(request).tag, web.client(request)
     try:
         if text(form, "website"):
@@ -76,6 +78,8 @@ def _asked(web: Web, request: Request, form: FormData, *, lost: bool) -> Respons
                 locale=locale,
                 source=text(form, "source", most=40) or "box",
                 client=client,
+                topics=[slug] if slug else [],
+                search=filter_ if isinstance(filter_, str) else "",
                 number=number,
             )
     except AddressError as error:
@@ -87,7 +91,8 @@ def _asked(web: Web, request: Request, form: FormData, *, lost: bool) -> Respons
     if lost:
         return web.page(request, "asked.html", lost=True)
     token = sign(Purpose.CHOOSE, number, secrets=web.accounts.secrets, now=web.accounts.clock())
-    response = _offer(web, request, token, Asked(wishes=web.accounts.usual, topics=()))
+    begun = Asked(wishes=web.accounts.usual, topics=[slug])
+    response = _offer(web, request, token, begun)
     response.headers.update(PRIVATE)
     return response
 

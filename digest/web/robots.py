@@ -26,8 +26,9 @@ _SITEMAP = "http://www.sitemaps.org/schemas/sitemap/0.9"
 def rules(web: Web, _request: Request) -> Response:
     """robots.txt (RFC 9309)."""
     closed = "".join(f"Disallow: {path}\n" for path in CLOSED)
+    said = f"{closed}\nSitemap: {web.site.base_url}/sitemap.xml\n"
     return PlainTextResponse(
-        f"User-agent: *\n{closed}\nSitemap: {web.site.base_url}/sitemap.xml\n",
+        f"User-agent: *\n{said if web.site.public else 'Disallow: /'}\n",
         headers={"Cache-Control": f"public, max-age={FRESH}"},
     )
 

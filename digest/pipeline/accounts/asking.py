@@ -12,6 +12,7 @@ from dataclasses import asdict, replace
 from datetime import datetime
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
+from urllib.parse import urlencode
 
 from sqlalchemy import Connection
 
@@ -25,7 +26,7 @@ from digest.pipeline.accounts.limits import (
     take_confirmation,
     take_network,
 )
-from digest.storage import account_mail, quotas, requests, standing, subscribers
+from digest.storage import account_mail, interests, quotas, requests, standing, subscribers
 from digest.storage.database import reading, writing
 from digest.storage.quotas import DAY
 from digest.storage.requests import Request
@@ -58,13 +59,15 @@ def ask(
     suspicious: bool = False,
     wishes: Wishes | None = None,
     topics: Sequence[str] = (),
+    search: str = "",
     number: int | None = None,
 ) -> Refusal | None:
     """Take a wish to subscribe; AddressError. What is answered tells nobody who subscribes.
 
     `source` is the page, `wishes` and `topics` what was chosen there: they hold for somebody new,
-    never for who has an account. `number` is the page's own, for `choose`. `suspicious` is only
-    counted: autofill is fast, too.
+    never for who has an account. `search` is a filter to be mailed (`interests.read_search`): who
+    has an account finds it offered among their preferences. `number` is the page's own, for
+    `choose`. `suspicious` is only counted: autofill is fast, too.
     """
     address = address.strip()
     key = _checked(address)
@@ -82,6 +85,7 @@ def ask(
         "source": source,
         "wishes": asdict(wanted),
         "topics": [*topics],
+        "search": search,
         "number": number,
     }
     return _take(accounts, SUBSCRIBE, address, key, data, client=client, suspicious=suspicious)
@@ -187,7 +191,9 @@ def _answer(connection: Connection, accounts: Accounts, request: Request, *, now
     name, locale = _name(request), str(request.data["locale"])
     if person is None or not kind:
         return
+    search = str(request.data.get("search", ""))
     if kind == "preferences":
+        url = settings_link(accounts, person, now=now)
         mails.send(
             connection,
             accounts,
@@ -196,10 +202,12 @@ def _answer(connection: Connection, accounts: Accounts, request: Request, *, now
             to=person.address,
             person=person,
             locale=person.locale,
-            url=settings_link(accounts, person, now=now),
+            url=f"{url}?{urlencode({'search': search})}" if search else url,
             now=now,
         )
         return
+    if search and person.status is Status.PENDING:
+        interests.follow_search(connection, person.id, search, now=now)
     if request.kind != SUBSCRIBE:  # who asked to subscribe was counted there
         try:
             take_confirmation(connection, accounts, now=now)
