@@ -80,13 +80,14 @@ class Web:
         return HTMLResponse(content, status, {"Vary": "Accept-Language"})
 
     def language(self, request: Request) -> Language:
-        """What the page speaks: what its address asks for, else the browser, else the house."""
+        """What the page speaks: the reader's, what its address asks for, the browser's, ours."""
         return language(self._tag(request))
 
     def _tag(self, request: Request) -> str:
         known = self.environments.keys()
         default = nearest(self.site.locale, known=known) or SOURCE
-        asked = nearest(request.query_params.get("lang", ""), known=known)
+        wanted = (getattr(request.state, "locale", ""), request.query_params.get("lang", ""))
+        asked = next(filter(None, (nearest(tag, known=known) for tag in wanted)), "")
         header = request.headers.get("accept-language", "")
         return asked or preferred(header, known=known, default=default)
 
@@ -101,8 +102,15 @@ class Web:
         return client_address(peer, forwarded, self.site.trusted_proxies)
 
     def opened(self, request: Request, purpose: Purpose) -> Opened:
-        """What the token in the path opens. Raises TokenError."""
-        return opened(self.accounts, request.path_params["token"], purpose)
+        """What the token in the path opens. Raises TokenError.
+
+        From then on the page speaks its reader's language; a digest that was passed on, its
+        visitor's.
+        """
+        found = opened(self.accounts, request.path_params["token"], purpose)
+        if purpose is not Purpose.VIEW:
+            request.state.locale = found.person.locale
+        return found
 
 
 def load_templates(folder: Path) -> dict[str, Environment]:
