@@ -100,6 +100,18 @@ def populate(services: Services, *, people: int, papers: int = PAPERS) -> None:
         _add_readers(connection, people, now=now)
 
 
+def add_readers(services: Services, people: int) -> list[str]:
+    """Readers alone, and the topics that they follow, by slug."""
+    now = datetime.now(UTC)
+    with writing(services.engine) as connection:
+        slugs = [
+            topics.add(connection, f"Field {number}", _term(number), now=now).slug
+            for number in range(TOPICS)
+        ]
+        _add_readers(connection, people, now=now)
+    return slugs
+
+
 def _term(topic: int) -> str:
     return f"{_SYLLABLES[topic % 13]}{_SYLLABLES[topic // 13]}ology"
 

@@ -24,8 +24,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, func, insert, select, text
 
+from benchmarks import pages
 from benchmarks.databases import KINDS, absent, databases, drop, settle
 from benchmarks.measuring import Row, clock
+from benchmarks.population import add_readers, house
 from benchmarks.processes import apart
 from digest import schema
 from digest.models import Paper
@@ -38,7 +40,7 @@ from digest.storage.similar import similar
 from digest.storage.suggestions import suggest
 from digest.topics.language import parse
 
-PAPERS = 100_000
+PAPERS = READERS = 100_000
 REQUESTS = 120
 RATE = 10.0  # a second
 MEDIAN, P99 = 0.100, 0.400  # seconds, of all
@@ -125,6 +127,7 @@ def _insert(connection: Connection, found: Sequence[Paper]) -> None:
     rows = []
     for paper in found:
         row: dict[str, Any] = {name: getattr(paper, name) for name in Paper.__dataclass_fields__}
+        row["votes"] = paper.signals["upvotes"]
         rows.append({name: list(v) if isinstance(v, tuple) else v for name, v in row.items()})
     connection.execute(insert(schema.paper), rows)
 
@@ -132,11 +135,12 @@ def _insert(connection: Connection, found: Sequence[Paper]) -> None:
 def run(
     *,
     size: int = PAPERS,
+    readers: int = READERS,
     requests: int = REQUESTS,
     rate: float = RATE,
     kinds: Sequence[str] = KINDS,
 ) -> list[Row]:
-    """For each kind of database: all queries, each third of them, and what a paper costs."""
+    """For each kind of database: all queries, each third of them, what a paper costs; the pages."""
     rows = []
     with tempfile.TemporaryDirectory() as name, databases(Path(name), kinds) as creates:
         urls = {kind: create("search", "") for kind, create in creates.items()}
@@ -152,10 +156,28 @@ def run(
                     engine, f"{size} papers, {kind}", size, requests=requests, rate=rate
                 )
                 rows.append(_cost(engine, f"a paper into the index, {kind}", built[kind], size))
+                rows += _pages(Path(name) / kind, urls[kind], kind, size, readers=readers)
             finally:
                 engine.dispose()
             drop(urls[kind])
     return rows
+
+
+def _pages(folder: Path, url: str, kind: str, size: int, *, readers: int) -> list[Row]:
+    with house(folder, url) as services:
+        slugs = add_readers(services, readers)
+    settle(url)
+    return pages.measure(
+        folder,
+        url,
+        f"pages, {size} papers, {readers} readers, {kind}",
+        papers=size,
+        readers=readers,
+        newest=DAWN + timedelta(days=(size - 1) // A_DAY),
+        days=size // A_DAY,
+        topics=slugs,
+        requests=min(size, pages.REQUESTS),
+    )
 
 
 def _build(urls: dict[str, str], size: int) -> dict[str, float]:

@@ -58,7 +58,7 @@ QUICK: dict[str, Callable[[], list[Row]]] = {
     ),
     "topics": partial(topics.run, papers=3, topics=2, rounds=1),
     "dedupe": partial(dedupe.run, most=20),
-    "search": partial(search.run, size=400, requests=6, rate=100.0, kinds=["SQLite"]),
+    "search": partial(search.run, size=400, readers=50, requests=6, rate=100.0, kinds=["SQLite"]),
     "room": partial(room.run, people=4, papers=60),
     "million": partial(million.run, sizes=[2, 20], papers=60),
 }

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import timedelta
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, sync_playwright
+from playwright.sync_api import Browser, ViewportSize
 
 from digest import inbox
 from digest.models import Record
+from tests.browsing import NEEDS_CHROMIUM, Watched, browser, window
 from tests.local_house import NOW, LocalHouse, local_house
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
+pytestmark = NEEDS_CHROMIUM
+
+__all__ = ["browser", "window"]
 
 WIDTHS = (320, 390, 1200)  # px
 PAGES = 8  # requests that a page may cost
@@ -47,52 +47,11 @@ def hostile(number: int, title: str) -> Record:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    assert CHROMIUM is not None
-    with sync_playwright() as play:
-        found = play.chromium.launch(
-            executable_path=CHROMIUM,
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
-        )
-        yield found
-        found.close()
-
-
-@pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalHouse]:
     folder = tmp_path_factory.mktemp("house")
     records = [hostile(number, title) for number, title in enumerate(HOSTILE)]
     with local_house(folder, f"sqlite:///{folder}/digest.db", records=records) as found:
         yield found
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Watched:
-    """A browser window, and all that must not happen in it."""
-
-    context: BrowserContext
-    page: Page
-    complaints: list[str]
-    requests: list[str]
-
-
-@pytest.fixture
-def window(browser: Browser, house: LocalHouse) -> Iterator[Watched]:
-    """Console messages (violated policies among them), script errors and dialogs fail the test."""
-    context = browser.new_context()
-    complaints: list[str] = []
-    requests: list[str] = []
-    context.on("console", lambda message: complaints.append(message.text))
-    context.on("weberror", lambda error: complaints.append(str(error.error)))
-    context.on("dialog", lambda dialog: complaints.append(f"dialog: {dialog.message}"))
-    context.on("response", lambda answer: complaints.extend([answer.url] * (not answer.ok)))
-    context.on("request", lambda request: requests.append(request.url))
-    yield Watched(
-        context=context, page=context.new_page(), complaints=complaints, requests=requests
-    )
-    context.close()
-    assert complaints == []
-    assert [url for url in requests if not url.startswith(house.url)] == []
 
 
 def paths(house: LocalHouse) -> list[str]:
