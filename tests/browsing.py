@@ -51,7 +51,9 @@ def watching(
     context.on("weberror", lambda error: complaints.append(str(error.error)))
     context.on("dialog", lambda dialog: complaints.append(f"dialog: {dialog.message}"))
     if not refusals:  # else pages that say what is wrong are looked at
-        context.on("response", lambda answer: complaints.extend([answer.url] * (not answer.ok)))
+        context.on(
+            "response", lambda answer: complaints.extend([answer.url] * (answer.status >= 400))
+        )
     context.on("request", lambda request: requests.append(request.url))
     yield Watched(
         context=context, page=context.new_page(), complaints=complaints, requests=requests
