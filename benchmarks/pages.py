@@ -28,6 +28,7 @@ from digest.web.server import WebServer, listen
 RATE = 50.0  # requests a second
 REQUESTS = 1_000
 MEDIAN, P99 = 0.050, 0.150  # seconds
+PORT, END = "port", "end"
 # Of a hundred requests, to each kind of page.
 MIX = {
     "/": 22,
@@ -45,13 +46,19 @@ MIX = {
 
 
 @contextmanager
-def serving(folder: Path, url: str) -> Iterator[Callable[[], int]]:
-    """The pages of that database; yields at which port."""
+def serving(folder: Path, url: str) -> Iterator[Callable[[], None]]:
+    """Serve the pages of that database; the port is in `folder`, and so is the wish to end."""
+
+    def serve() -> None:
+        while not (folder / END).exists():
+            time.sleep(0.1)
+
     with (
         house(folder, url) as services,
         WebServer(build(services), listen("127.0.0.1", 0)) as server,
     ):
-        yield lambda: server.port
+        (folder / PORT).write_text(str(server.port), encoding="ascii")
+        yield serve
 
 
 def measure(
@@ -85,12 +92,13 @@ def measure(
     ]
     with apart(serving, folder, url) as server:
         server.start()
-        port, _ = server.wait()
-        base = f"http://127.0.0.1:{port}"
+        base = f"http://127.0.0.1:{(folder / PORT).read_text(encoding='ascii')}"
         asyncio.run(_ask(base, _one_of_each(paths, kinds), rate=10))  # templates are read once
         before = processes.cpu(server.pid)
         took = asyncio.run(_ask(base, paths, rate=RATE))
         used = processes.cpu(server.pid) - before
+        (folder / END).touch()
+        server.wait()
         peak = server.peak
     middle, slowest = median(took), _p99(took)
     by_kind = {kind: [t for k, t in zip(kinds, took, strict=True) if k == kind] for kind in MIX}

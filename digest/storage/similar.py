@@ -3,7 +3,7 @@
 1. The paper's words are weighed by how often they stand in it and how few papers have them.
 2. The newest papers that have any of its twelve heaviest words are gathered; words that are in
    more than a thousand papers only where it has no others.
-3. The sixty that share most of that weight are compared word by word (`digest.topics.likeness`).
+3. The twenty that share most of that weight are compared word by word (`digest.topics.likeness`).
 
 Withdrawn papers are like none.
 """
@@ -26,7 +26,7 @@ from digest.topics.spelling import LONGEST
 
 _TERMS = 12
 _COMMON = 1_000  # papers
-_COMPARED = 60
+_COMPARED = 20
 
 
 def similar(connection: Connection, paper_id: int, *, limit: int = 5) -> list[Paper]:

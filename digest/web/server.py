@@ -33,7 +33,11 @@ def listen(
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     for candidate in range(port, min(port + SEARCHED, 65536) if search else port + 1):
         try:
-            return socket.create_server((host, candidate), family=family, backlog=512)
+            listener = socket.create_server((host, candidate), family=family, backlog=512)
+            # Taken over by what it accepts. asyncio does so only for sockets that name their
+            # protocol; else an answer's second part waits 40 ms for the first one's ACK.
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return listener
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 why = os.strerror(error.errno) if error.errno else str(error)

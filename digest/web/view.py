@@ -7,6 +7,7 @@ import mimetypes
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
@@ -139,12 +140,15 @@ def _environment(folder: Path, *, language: Language) -> Environment:
         language.translations, newstyle=True
     )
 
+    @lru_cache(maxsize=1024)
     def short_day(value: date) -> str:
         return format_skeleton("MMMMEEEEd", value, locale=language.formats)
 
+    @lru_cache(maxsize=1024)
     def short_date(value: date) -> str:
         return format_skeleton("MMMd", value, locale=language.formats)
 
+    @lru_cache(maxsize=1024)
     def month(value: date) -> str:
         return format_skeleton("yMMMM", value, locale=language.formats)
 
@@ -152,6 +156,7 @@ def _environment(folder: Path, *, language: Language) -> Environment:
         day = format_date(value.astimezone(UTC), locale=language.formats)
         return f"{day}, {format_time(value, 'short', tzinfo=UTC, locale=language.formats)}"
 
+    @lru_cache(maxsize=1024)
     def heading(period: Period) -> str:
         if period.kind == "day":
             return language.day(period.first, "full")
