@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
 
-from sqlalchemy import ColumnElement, Connection, func, select
+from sqlalchemy import ColumnElement, Connection, Date, cast, func, select, type_coerce
 
 from digest import schema
 from digest.errors import NotFound
@@ -95,12 +95,24 @@ def next_day(connection: Connection, *, since: date) -> date | None:
 
 def recent_days(connection: Connection, *, limit: int = 7) -> list[tuple[date, int]]:
     """The last days that have papers, newest first, and how many each has."""
-    found: list[tuple[date, int]] = []
-    day = latest_day(connection)
-    while day is not None and len(found) < limit:
-        found.append((day, count_listed(connection, day, day + timedelta(days=1))))
-        day = latest_day(connection, before=day)
-    return found
+    latest = latest_day(connection)
+    if latest is None:
+        return []
+    listed = _paper.c.listed_at
+    on_sqlite = connection.dialect.name == "sqlite"
+    day = func.date(listed) if on_sqlite else cast(func.timezone("UTC", listed), Date)
+    for days in (2 * limit, latest.toordinal() - 1):  # as a rule they are the last days of all
+        first = latest - timedelta(days=days)
+        rows = connection.execute(
+            select(type_coerce(day, Date).label("day"), func.count())
+            .where(_THERE, listed >= _midnight(first))
+            .group_by(day)
+            .order_by(day.desc())
+            .limit(limit)
+        ).all()
+        if len(rows) == limit:
+            break
+    return [(row[0], row[1]) for row in rows]
 
 
 def by_arxiv_id(connection: Connection, arxiv_id: str) -> Paper:
