@@ -42,7 +42,10 @@ class Facts:
 def lead(facts: Facts, *, language: Language) -> str:
     """One or two sentences: how many papers out of how many, and what is remarkable about them."""
     opening, more = _opening(facts, language=language), _remark(facts, language=language)
-    return f"{opening} {more}" if more else opening
+    if not more:
+        return opening
+    # TRANSLATORS: two sentences, one after the other; not all languages have a blank between.
+    return language.gettext("%(first)s %(second)s") % {"first": opening, "second": more}
 
 
 def why(reasons: Sequence[Reason], *, language: Language) -> str:
