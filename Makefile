@@ -9,7 +9,7 @@ PYTHONS := python3.14 python3.13 python3.12 python3.11 python3 python
 PIP_INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test cover lint bench chaos lock docs clean
+.PHONY: help setup demo run test cover lint bench chaos lock docs words clean
 
 help: ## list the chores
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' Makefile | while IFS='|' read -r name does; do \
@@ -66,6 +66,15 @@ requirements-service.lock: requirements.lock
 
 docs: $(STAMP) ## write docs/settings.md from the settings' descriptions
 	@$(PY) -c 'from digest.settings import reference; print(reference(), end="")' > docs/settings.md
+
+# Without line numbers, which every change of a template would move in every catalogue.
+words: $(STAMP) ## bring the words of every language up to the templates and the code
+	@$(PY) -m babel.messages.frontend --quiet extract --mapping-file=digest/locales/babel.cfg \
+		--add-location=file --add-comments=TRANSLATORS: --strip-comments \
+		--output-file=.venv/words.pot .
+	@$(PY) -m babel.messages.frontend --quiet update --domain=digest \
+		--output-dir=digest/locales --input-file=.venv/words.pot \
+		--ignore-obsolete --ignore-pot-creation-date
 
 clean: ## remove what was installed and built; data in var/ stays
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis htmlcov dist build

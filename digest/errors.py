@@ -28,12 +28,22 @@ class UnknownSetting(SettingsError):
         self.name = name
 
 
-class TopicSyntaxError(DigestError):
-    """A topic's filter does not parse; `position` is the 0-based character where."""
+def N_(sentence: str) -> str:  # noqa: N802 - the name by which gettext's tools collect it
+    """The sentence, marked for translation where it is said."""
+    return sentence
 
-    def __init__(self, message: str, *, query: str, position: int) -> None:
-        super().__init__(message)
-        self.message, self.query, self.position = message, query, position
+
+class TopicSyntaxError(DigestError):
+    """A topic's filter does not parse; `position` is the 0-based character where.
+
+    `sentence` is for gettext, `values` are for its places; `message` is both in English.
+    """
+
+    def __init__(self, sentence: str, *, query: str, position: int, **values: str | int) -> None:
+        self.message = sentence % values
+        super().__init__(self.message)
+        self.sentence, self.values = sentence, values
+        self.query, self.position = query, position
 
     def __str__(self) -> str:
         return f"{self.message} (at character {self.position + 1})\n  {self.query}\n  " + (

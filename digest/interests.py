@@ -5,10 +5,10 @@ A refusal is a value, for nothing broke: a sentence for gettext and what stands 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from digest.errors import TopicSyntaxError
+from digest.errors import N_, TopicSyntaxError
 from digest.models import Interest, InterestKind
 from digest.papers.identity import parse_arxiv_id, parse_doi
 from digest.topics.language import parse
@@ -29,15 +29,18 @@ class Refusal:
     """Why something is not kept; `sentence` is for gettext, `values` are for its places."""
 
     sentence: str
-    values: Mapping[str, str | int] = field(default_factory=dict)
+    values: Mapping[str, str | int | Refusal] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        return self.sentence % self.values
+        return self.said(str)
 
-
-def N_(sentence: str) -> str:  # noqa: N802 - the name by which gettext's tools collect it
-    """The sentence, marked for translation."""
-    return sentence
+    def said(self, gettext: Callable[[str], str]) -> str:
+        """The whole in the words that `gettext` has."""
+        values = {
+            name: value.said(gettext) if isinstance(value, Refusal) else value
+            for name, value in self.values.items()
+        }
+        return gettext(self.sentence) % values
 
 
 TOO_MANY = N_("That would be more than %(most)s; remove one first.")
@@ -113,7 +116,10 @@ def read_search(text: str) -> str | Refusal:
     except TopicSyntaxError as error:
         return Refusal(
             sentence=N_("%(what)s (at character %(position)s)."),
-            values={"what": error.message, "position": error.position + 1},
+            values={
+                "what": Refusal(sentence=error.sentence, values=error.values),
+                "position": error.position + 1,
+            },
         )
     if (terms := _count(query)) > SEARCH_TERMS:
         return Refusal(

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
-from io import BytesIO
 from pathlib import Path
 
 import pytest
 from babel.messages.catalog import Catalog
 from babel.messages.extract import extract_from_dir
 from babel.messages.frontend import parse_mapping_cfg
-from babel.messages.mofile import write_mo
+from babel.messages.pofile import write_po
 
 from digest import locales
 from digest.rendering import Renderer, compose
@@ -22,15 +21,14 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def add(folder: Path, tag: str, words: dict[str | tuple[str, str], str | tuple[str, ...]]) -> None:
-    """A compiled catalogue, as a translator would leave it."""
+    """A catalogue, as a translator would leave it."""
     catalogue = Catalog(locale=tag)
     for source, translated in words.items():
         catalogue.add(source, translated)
-    compiled = BytesIO()
-    write_mo(compiled, catalogue)
-    path = folder / tag / "LC_MESSAGES" / "digest.mo"
+    path = folder / tag / "LC_MESSAGES" / "digest.po"
     path.parent.mkdir(parents=True)
-    path.write_bytes(compiled.getvalue())
+    with path.open("wb") as file:
+        write_po(file, catalogue)
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ from digest.models import Frequency, Message, Part, Reason, Site, Wishes
 from digest.rendering import Assembler, Entry, Renderer, assemble, compose
 from digest.rendering.card import view
 from digest.rendering.parts import HERE, INDENT, NOTE
-from digest.rendering.prose import WIDTH, wrap
+from digest.rendering.prose import WIDTH, unwrapped, wrap
 from digest.rendering.templating import LIBRARIES, Templates
 from digest.storage.database import writing
 from tests import mails
@@ -186,8 +186,8 @@ class Plain:
     ) -> tuple[str, str]:
         """The HTML and the text."""
         language = locales.language(locale)
-        html = {name: words for name, words in personal.items() if name != "name"}
-        text = dict(html)
+        text = {name: words for name, words in personal.items() if name != "name"}
+        html = {name: unwrapped(words) for name, words in text.items()}
         for name, is_card, kind in (("cards", True, "card"), ("lines", False, "line")):
             shown = [
                 (number, view(entry, language=language))

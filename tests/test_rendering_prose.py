@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from digest.models import Mark
-from digest.rendering.prose import glued, one_line, plain, runs, shorten, web_url, wrap
+from digest.rendering.prose import glued, one_line, plain, runs, shorten, unwrapped, web_url, wrap
 
 MARKS = st.lists(
     st.builds(
@@ -63,12 +63,45 @@ def test_shorten(text: str, limit: int, short: str) -> None:
     assert shorten(text, limit) == short
 
 
-@given(text=st.text("ab \u00a0-é", max_size=120) | st.text(), width=st.integers(2, 80))
+@given(
+    text=st.text("ab \u00a0-é", max_size=120) | st.text(st.characters(max_codepoint=0x2FF)),
+    width=st.integers(2, 80),
+)
 def test_lines_end_where_the_standard_library_ends_them(text: str, width: int) -> None:
     clean = glued(one_line(text))
     assert wrap(clean, width) == textwrap.fill(
         clean, width, break_long_words=False, break_on_hyphens=False
     )
+
+
+@given(text=st.text("ab,、。（）ー論文\u00a0", max_size=120), width=st.integers(8, 40))
+def test_signs_without_blanks_are_wrapped(text: str, width: int) -> None:
+    clean = glued(one_line(text))
+    lines = wrap(clean, width).split("\n")
+    assert "".join(lines).replace(" ", "") == clean.replace(" ", "")
+    for line in lines[1:]:
+        assert not line.startswith(tuple("、。）ー\u00a0"))
+    for line in lines[:-1]:
+        assert not line.endswith(tuple("（\u00a0"))
+
+
+@pytest.mark.parametrize(
+    ("width", "lines"),
+    [
+        (16, "論文を三本お届け|します。新着は五|百本でした。"),
+        (22, "句点は次の行に残らな|い。"),
+        (6, "括弧|（かっ|こ）で"),
+        (10, "Agents を |12\u00a0本"),
+        (12, "见 |https://example.org/a/long/path |。"),
+    ],
+)
+def test_where_signs_are_wrapped(width: int, lines: str) -> None:
+    text = lines.replace(" |", " ").replace("|", "")
+    assert wrap(text, width).split("\n") == lines.replace(" |", "|").split("|")
+
+
+def test_the_end_of_a_line_is_no_blank_between_signs() -> None:
+    assert unwrapped("論文\n三本 and\nmore") == "論文三本 and\nmore"
 
 
 @pytest.mark.parametrize(

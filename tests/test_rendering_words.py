@@ -256,7 +256,7 @@ def test_a_link_that_is_none_is_refused(renderer: Renderer) -> None:
 
 
 def test_a_language_without_words_falls_back_whole(renderer: Renderer) -> None:
-    reader = replace(mails.subscriber(), locale="de_AT")
+    reader = replace(mails.subscriber(), locale="nl_BE")
     assert mails.personal(renderer, mails.entries(), subscriber=reader) == mails.personal(
         renderer, mails.entries()
     )

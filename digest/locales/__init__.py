@@ -1,8 +1,8 @@
 """The languages of mails and pages: their words by gettext, their dates and numbers by Babel.
 
-The source strings are English. A language is a folder `<tag>/LC_MESSAGES/digest.po` here, compiled
-to `digest.mo` beside it; it is offered as soon as the compiled file is there. To collect the
-strings: `pybabel extract -F digest/locales/babel.cfg -o digest.pot .`
+The source strings are English. A language is a file `<tag>/LC_MESSAGES/digest.po` here, offered as
+soon as it is there; it is compiled in memory when a process first needs it. `make words` brings all
+of them up to the templates and the code.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from datetime import date
 from functools import cache, lru_cache
 from gettext import NullTranslations
+from io import BytesIO
 from pathlib import Path
 
 from babel import Locale
 from babel.dates import format_date, get_timezone_location
 from babel.lists import format_list
+from babel.messages.mofile import write_mo
+from babel.messages.pofile import read_po
 from babel.numbers import format_decimal
 from babel.support import Translations
 
@@ -46,6 +49,10 @@ class Language:
     def ngettext(self, one: str, many: str, count: int) -> str:
         return self.translations.ngettext(one, many, count)
 
+    def npgettext(self, context: str, one: str, many: str, count: int) -> str:
+        """`ngettext` where one English word needs several translations."""
+        return self.translations.npgettext(context, one, many, count)
+
     def number(self, value: int) -> str:
         return _decimal(value, locale=self.formats)
 
@@ -65,7 +72,7 @@ class Language:
 
 
 def available() -> frozenset[str]:
-    """The tags that have words: English, and each compiled catalogue."""
+    """The tags that have words: English, and each catalogue."""
     return frozenset({SOURCE}) | {path.parents[1].name for path in FOLDER.glob(_catalogue("*"))}
 
 
@@ -84,7 +91,7 @@ def language(tag: str) -> Language:
     return Language(
         tag=found.replace("_", "-"),
         direction="rtl" if formats.character_order == "right-to-left" else "ltr",
-        translations=Translations.load(FOLDER, [found], domain=DOMAIN),
+        translations=_translations(found),
         formats=formats,
     )
 
@@ -93,8 +100,18 @@ def language(tag: str) -> Language:
 def catalogue(tag: str) -> bytes:
     """The compiled words of a language that `language` found; empty for the source language."""
     path = FOLDER / _catalogue(tag.replace("-", "_"))
-    return path.read_bytes() if path.is_file() else b""
+    if not path.is_file():
+        return b""
+    compiled = BytesIO()
+    with path.open("rb") as file:
+        write_mo(compiled, read_po(file, abort_invalid=True))
+    return compiled.getvalue()
+
+
+def _translations(tag: str) -> NullTranslations:
+    compiled = catalogue(tag)
+    return Translations(BytesIO(compiled), domain=DOMAIN) if compiled else NullTranslations()
 
 
 def _catalogue(tag: str) -> str:
-    return f"{tag}/LC_MESSAGES/{DOMAIN}.mo"
+    return f"{tag}/LC_MESSAGES/{DOMAIN}.po"

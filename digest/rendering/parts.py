@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 
 from digest.errors import TemplateError
 from digest.models import Part
-from digest.rendering.prose import WIDTH, wrap
+from digest.rendering.prose import WIDTH, unwrapped, wrap
 
 # Gmail clips a message at 102 KB of HTML, reports begin at 99; the foot must never be clipped.
 BUDGET = 90_000  # bytes of decoded HTML
@@ -111,6 +111,7 @@ def indented(text: str) -> str:
 
 def escape(text: str) -> str:
     """The text as it is written in HTML, in attributes too."""
+    text = unwrapped(text)
     for character, written in _ESCAPES:
         text = text.replace(character, written)
     return text

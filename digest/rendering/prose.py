@@ -28,6 +28,17 @@ _DANGLING = re.compile(
 )
 _USUAL = re.compile(r"https?://[a-z0-9.-]+/[!#-;=?-~]*")  # needs no closer look
 _COUNTED = re.compile(r"(?<=\d) (?=[^\W\d])")
+# Chinese and Japanese have no blanks to end a line at: it may end between any two signs, but for
+# these rules (JIS X 4051, GB/T 15834). Each takes two columns.
+_WIDE = "\u2e80-\u303f\u3041-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff01-\uff60"
+_NO_END, _NO_START = (
+    "（「『【《〈“",
+    "、。，．：；！？）」』】》〉”…ー々ぁぃぅぇぉっゃゅょァィゥェォッャュョ",
+)
+_SIGN = re.compile(f"[{_WIDE}]")
+_UNIT = f"[{_NO_END}]*(?:[^ {_WIDE}{_NO_END}{_NO_START}]+|[^ ])[{_NO_START}]*"
+_TOGETHER = re.compile(f" |{_UNIT}(?:(?:(?<=\u00a0)|(?=\u00a0)){_UNIT})*")
+_WIDE_BREAK = re.compile(f"(?<=[{_WIDE}])\n(?=[{_WIDE}])")
 LONGEST_TAIL = 20  # characters that may stand together at the end: they fit on any phone
 
 Run = tuple[str, bool]  # some text, and whether the marker goes over it
@@ -86,6 +97,8 @@ def glued(text: str) -> str:
 def wrap(text: str, width: int = WIDTH) -> str:
     """The text in lines of at most `width` columns; a longer word (a link) keeps its own line."""
     text, lines = " ".join(_BLANK.split(text)).strip(" "), []
+    if not text.isascii() and _SIGN.search(text):
+        return "\n".join(_wide_lines(text, width))
     while len(text) > width:
         end = text.rfind(" ", 0, width + 1)
         if end < 0:
@@ -95,6 +108,11 @@ def wrap(text: str, width: int = WIDTH) -> str:
         lines.append(text[:end])
         text = text[end + 1 :]
     return "\n".join([*lines, text])
+
+
+def unwrapped(text: str) -> str:
+    """The text for HTML, which shows the end of a line as a blank: none between wide signs."""
+    return _WIDE_BREAK.sub("", text) if "\n" in text and not text.isascii() else text
 
 
 def web_url(url: str) -> str:
@@ -108,6 +126,18 @@ def web_url(url: str) -> str:
     except ValueError:  # an unfinished IPv6 address
         return ""
     return url if parts.scheme in ("http", "https") and parts.netloc else ""
+
+
+def _wide_lines(text: str, width: int) -> list[str]:
+    lines, line, columns = [], "", 0
+    for piece in _TOGETHER.findall(text):
+        taken = len(piece) + len(_SIGN.findall(piece))
+        if line and columns + taken > width and piece != " ":
+            lines.append(line.rstrip(" "))
+            line, columns = "", 0
+        if line or piece != " ":
+            line, columns = line + piece, columns + taken
+    return [*lines, line]
 
 
 def _spaced(text: str) -> str:

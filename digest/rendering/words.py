@@ -42,7 +42,10 @@ class Facts:
 def lead(facts: Facts, *, language: Language) -> str:
     """One or two sentences: how many papers out of how many, and what is remarkable about them."""
     opening, more = _opening(facts, language=language), _remark(facts, language=language)
-    return f"{opening} {more}" if more else opening
+    if not more:
+        return opening
+    # TRANSLATORS: two sentences, one after the other; not all languages have a blank between.
+    return language.gettext("%(first)s %(second)s") % {"first": opening, "second": more}
 
 
 def why(reasons: Sequence[Reason], *, language: Language) -> str:
@@ -73,7 +76,8 @@ def date_line(day: date, topics: Sequence[str], *, language: Language) -> str:
     names = [_name(topic) for topic in topics[:MOST_TOPICS]]
     if len(topics) > MOST_TOPICS:
         more = len(topics) - MOST_TOPICS
-        names.append(language.ngettext("%(count)s more", "%(count)s more", more) % {"count": more})
+        more_topics = language.npgettext("topics", "%(count)s more", "%(count)s more", more)
+        names.append(more_topics % {"count": more})
     listed = language.listing(names)
     followed = language.ngettext(
         "for your topic %(topics)s", "for your topics %(topics)s", len(topics)
@@ -303,6 +307,7 @@ def _spelled(count: int, *, language: Language) -> str:
 @lru_cache(maxsize=64)
 def _numerals(language: Language) -> Sequence[str]:
     return (
+        # TRANSLATORS: the numbers up to twelve as they stand before "papers"; figures will do.
         language.gettext("one"),
         language.gettext("two"),
         language.gettext("three"),

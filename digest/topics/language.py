@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NoReturn
 
-from digest.errors import TopicSyntaxError
+from digest.errors import N_, TopicSyntaxError
 from digest.topics.query import (
     BARE,
     COUNT_FIELDS,
@@ -50,13 +50,18 @@ _FLAGS = {"yes": True, "no": False}
 def parse(query: str) -> Query:
     """The tree of `query`; TopicSyntaxError says what is wrong and at which character."""
     if len(query) > MAX_LENGTH:
-        message = f"A filter has at most {MAX_LENGTH:,} characters, this one has {len(query):,}"
-        raise TopicSyntaxError(message, query=f"{query[:60]}…", position=60)
+        raise TopicSyntaxError(
+            N_("A filter has at most %(most)s characters, this one has %(length)s"),
+            query=f"{query[:60]}…",
+            position=60,
+            most=f"{MAX_LENGTH:,}",
+            length=f"{len(query):,}",
+        )
     parser = _Parser(query)
     tree = parser.parse()
     if not _selects(tree):
         parser.fail(
-            "Each alternative needs something to look for; this only says what to leave out", 0
+            N_("Each alternative needs something to look for; this only says what to leave out"), 0
         )
     return tree
 
@@ -90,18 +95,22 @@ class _Parser:
         self._next = 0
         self._depth = 0
 
-    def fail(self, message: str, position: int) -> NoReturn:
-        raise TopicSyntaxError(message, query=self._query, position=position)
+    def fail(self, sentence: str, position: int, **values: str | int) -> NoReturn:
+        raise TopicSyntaxError(sentence, query=self._query, position=position, **values)
 
     def parse(self) -> Query:
         if not self._tokens:
-            self.fail("The filter is empty", 0)
+            self.fail(N_("The filter is empty"), 0)
         terms = [token for token in self._tokens if token.kind == "term"]
         if len(terms) > MAX_TERMS:
-            self.fail(f"A filter has at most {MAX_TERMS} terms", terms[MAX_TERMS].position)
+            self.fail(
+                N_("A filter has at most %(most)s terms"),
+                terms[MAX_TERMS].position,
+                most=MAX_TERMS,
+            )
         tree = self._any()
         if token := self._peek():
-            self.fail("This ) closes nothing", token.position)
+            self.fail(N_("This ) closes nothing"), token.position)
         return tree
 
     # -------------------------------------------------------------- tokens to tree
@@ -143,13 +152,15 @@ class _Parser:
             return self._leaf(token)
         self._depth += 1
         if self._depth > MAX_DEPTH:
-            self.fail(f"Parentheses and NOTs go at most {MAX_DEPTH} deep", token.position)
+            self.fail(
+                N_("Parentheses and NOTs go at most %(most)s deep"), token.position, most=MAX_DEPTH
+            )
         if token.kind == "NOT":
             tree: Query = Not(part=self._one())
         else:
             tree = self._any()
             if not self._take(")"):
-                self.fail("This ( is never closed", token.position)
+                self.fail(N_("This ( is never closed"), token.position)
         self._depth -= 1
         return tree
 
@@ -157,53 +168,59 @@ class _Parser:
         here = self._peek()
         before = self._tokens[self._next - 1] if self._next else None
         if before and before.kind == "(" and here and here.kind == ")":
-            self.fail("There is nothing between these parentheses", before.position)
+            self.fail(N_("There is nothing between these parentheses"), before.position)
         if before and before.kind in ("AND", "OR", "NOT"):
-            self.fail(f"Nothing follows this {before.text}", before.position)
+            self.fail(N_("Nothing follows this %(word)s"), before.position, word=before.text)
         if here and here.kind == ")":
-            self.fail("This ) closes nothing", here.position)
+            self.fail(N_("This ) closes nothing"), here.position)
         if here:
-            self.fail(f"Nothing stands before this {here.text}", here.position)
-        self.fail("This ( is never closed", before.position if before else 0)
+            self.fail(N_("Nothing stands before this %(word)s"), here.position, word=here.text)
+        self.fail(N_("This ( is never closed"), before.position if before else 0)
 
     def _leaf(self, token: _Token) -> Query:
         if token.field in COUNT_FIELDS:
             found = _COUNT.fullmatch(token.text)
             if not found:
                 self.fail(
-                    f"{token.field}: takes a number such as {token.field}:>=10", token.position
+                    N_("%(field)s: takes a number such as %(field)s:>=10"),
+                    token.position,
+                    field=token.field,
                 )
             sign = found[1] or ""
             return Count(field=token.field, sign=_SIGNS.get(sign, sign), number=int(found[2]))
         if token.field in FLAG_FIELDS:
             if token.text.lower() not in _FLAGS:
-                self.fail(f"{token.field}: takes yes or no", token.position)
+                self.fail(N_("%(field)s: takes yes or no"), token.position, field=token.field)
             return Flag(field=token.field, wanted=_FLAGS[token.text.lower()])
         text, prefix = token.text, False
         if not token.quoted:
             text, prefix = self._unstarred(token)
         if token.field in NAME_FIELDS:
             if not text:
-                self.fail(f"{token.field}: needs a name after it", token.position)
+                self.fail(N_("%(field)s: needs a name after it"), token.position, field=token.field)
             return Name(field=token.field, text=text, prefix=prefix, folded=text.casefold())
         found_words = words(text, stemmed=token.field != "author")
         terms = tuple(word.term for word in found_words)
         if not terms:
-            self.fail(f"There is no word in {token.text}", token.position)
+            self.fail(N_("There is no word in %(text)s"), token.position, text=token.text)
         if prefix:
             last = words(text, stemmed=False)[-1]
             if last.end != len(text) or len(last.term) < 2:
-                self.fail("A * needs at least two letters before it", token.position)
+                self.fail(N_("A * needs at least two letters before it"), token.position)
             terms = (*terms[:-1], last.term)
         return Text(field=token.field, text=text, prefix=prefix, terms=terms)
 
     def _unstarred(self, token: _Token) -> tuple[str, bool]:
         text = token.text.removesuffix("*")
         if "*" in text:
-            self.fail("A * stands only at the end of a word, for whatever follows", token.position)
+            self.fail(
+                N_("A * stands only at the end of a word, for whatever follows"), token.position
+            )
         if found := re.search(r"[~^]", text):
             self.fail(
-                f'{found[0]} has no meaning here; in "quotes" it is plain text', token.position
+                N_('%(sign)s has no meaning here; in "quotes" it is plain text'),
+                token.position,
+                sign=found[0],
             )
         return text, text != token.text
 
@@ -220,7 +237,7 @@ class _Parser:
                 at += 1
             elif char in MINUS:
                 if not self._query[at + 1 : at + 2].strip():
-                    self.fail("Write -word, without a blank, to leave a word out", at)
+                    self.fail(N_("Write -word, without a blank, to leave a word out"), at)
                 yield _Token(kind="NOT", text=char, position=at)
                 at += 1
             else:
@@ -236,35 +253,65 @@ class _Parser:
         if text in OPERATORS:
             return _Token(kind=text, text=text, position=at), found.end()
         if text.upper() in OPERATORS:
-            self.fail(f'Write {text.upper()} in capitals, or "{text}" in quotes for the word', at)
+            self.fail(
+                N_('Write %(capitals)s in capitals, or "%(word)s" in quotes for the word'),
+                at,
+                capitals=text.upper(),
+                word=text,
+            )
         if text in SYMBOLS or text[0] == "!":
-            self.fail(f"Write {SYMBOLS.get(text, 'NOT')} instead of {text}", at)
+            self.fail(
+                N_("Write %(word)s instead of %(sign)s"),
+                at,
+                word=SYMBOLS.get(text, "NOT"),
+                sign=text,
+            )
         named = FIELD.match(text)
         if not named:
             return _Token(kind="term", text=text, position=at), found.end()
         name = named[1].lower()
         if name not in FIELDS:
             near = difflib.get_close_matches(name, FIELDS, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]}: ?" if near else f"there are {', '.join(FIELDS)}."
-            self.fail(f'{named[1]}: is no field; {hint} Put it in "quotes" to look for it', at)
+            if near:
+                self.fail(
+                    N_(
+                        "%(name)s: is no field; did you mean %(near)s: ?"
+                        ' Put it in "quotes" to look for it'
+                    ),
+                    at,
+                    name=named[1],
+                    near=near[0],
+                )
+            self.fail(
+                N_(
+                    '%(name)s: is no field; there are %(fields)s. Put it in "quotes" to look for it'
+                ),
+                at,
+                name=named[1],
+                fields=", ".join(FIELDS),
+            )
         return self._read_value(at + named.end(), name, at)
 
     def _read_value(self, at: int, name: str, start: int) -> tuple[_Token, int]:
         while self._query[at : at + 1].isspace():
             at += 1
         if self._query[at : at + 1] == "(":
-            self.fail(f"Write {name}: before each word instead of before parentheses", start)
+            self.fail(
+                N_("Write %(name)s: before each word instead of before parentheses"),
+                start,
+                name=name,
+            )
         if self._query[at : at + 1] and self._query[at] in QUOTES:
             return self._read_quoted(at, name)
         found = BARE.match(self._query, at)
         if not found or found[0] in OPERATORS:
-            self.fail(f"Nothing follows {name}:", start)
+            self.fail(N_("Nothing follows %(name)s:"), start, name=name)
         return _Token(kind="term", text=found[0], position=at, field=name), found.end()
 
     def _read_quoted(self, at: int, name: str) -> tuple[_Token, int]:
         end = next((i for i in range(at + 1, len(self._query)) if self._query[i] in QUOTES), None)
         if end is None:
-            self.fail("This quote is never closed", at)
+            self.fail(N_("This quote is never closed"), at)
         text = " ".join(self._query[at + 1 : end].split())
         token = _Token(kind="term", text=text, position=at, field=name, quoted=True)
         return token, end + 1

@@ -6,6 +6,9 @@ from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from digest.errors import AddressError
+from digest.locales import SOURCE, Language
+
 FIELDS = 500  # of one form: a preference for each of many topics
 
 
@@ -38,3 +41,10 @@ def text(form: FormData, name: str, *, most: int = 1_000) -> str:
     if not isinstance(value, str) or len(value) > most:
         raise HTTPException(400)
     return value.strip()
+
+
+def refused(error: AddressError, language: Language) -> str:
+    """Why an address is not taken: what exactly is wrong is known in English only."""
+    if language.tag == SOURCE:
+        return str(error)
+    return language.gettext("Mail cannot be sent to this address. Check how it is written.")

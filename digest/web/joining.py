@@ -20,7 +20,7 @@ from digest.pipeline.accounts import Refusal, settings_link
 from digest.storage import subscribers, topics
 from digest.storage.database import reading
 from digest.tokens import Purpose, sign, verify
-from digest.web.forms import text
+from digest.web.forms import refused, text
 from digest.web.middleware import PRIVATE
 from digest.web.view import Web
 from digest.web.wishes import Asked, read_schedule, stored, zones
@@ -83,7 +83,7 @@ def _asked(web: Web, request: Request, form: FormData, *, lost: bool) -> Respons
                 number=number,
             )
     except AddressError as error:
-        errors = {"email": str(error)}
+        errors = {"email": refused(error, web.language(request))}
         return web.page(request, template, status=422, errors=errors, address=address)
     if refusal:
         status = STATUSES[refusal]

@@ -22,7 +22,7 @@ from digest.storage import feedback, interests, subscribers, topics
 from digest.storage.database import reading, writing
 from digest.suppression import masked
 from digest.tokens import Purpose, sign
-from digest.web.forms import text
+from digest.web.forms import refused, text
 from digest.web.joining import LONGEST_ADDRESS
 from digest.web.view import MAIL_POLICY, Web
 from digest.web.wishes import Asked, read_all, stored, zones
@@ -185,7 +185,7 @@ def _move(web: Web, request: Request, form: FormData, person: Subscriber) -> dic
             web.accounts, person.id, text(form, "email", most=LONGEST_ADDRESS)
         )
     except AddressError as error:
-        return {"email": str(error)}
+        return {"email": refused(error, web.language(request))}
     return _limited(web, request, "email", refused=refusal is not None)
 
 

@@ -186,7 +186,7 @@ def _interests(
 
 
 def _said(line: str, refusal: Refusal, language: Language) -> str:
-    sentence = language.gettext(refusal.sentence) % refusal.values
+    sentence = refusal.said(language.gettext)
     return f"{line[:60]}: {sentence}" if line else sentence
 
 
