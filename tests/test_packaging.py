@@ -16,6 +16,7 @@ from hatchling.builders.wheel import WheelBuilder
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from digest import locales
 from digest.settings import load
 from digest.settings.checks import PREFIX
 from digest.settings.model import Settings
@@ -37,7 +38,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
 
 @pytest.mark.parametrize(
     ("folder", "inside"),
-    [("templates", "digest/templates"), ("digest/migrations", "digest/migrations")],
+    [
+        ("templates", "digest/templates"),
+        ("digest/migrations", "digest/migrations"),
+        ("digest/locales", "digest/locales"),
+    ],
 )
 def test_the_wheel_carries_data_files(folder: str, inside: str, wheel: set[str]) -> None:
     files = [path for path in (ROOT / folder).rglob("*") if path.is_file()]
@@ -48,6 +53,13 @@ def test_the_wheel_carries_data_files(folder: str, inside: str, wheel: set[str])
     }
     assert wanted
     assert wanted <= wheel
+
+
+def test_the_wheel_speaks_every_language(wheel: set[str]) -> None:
+    tags = locales.available() - {locales.SOURCE}
+    assert tags
+    assert {f"digest/locales/{tag}/LC_MESSAGES/digest.po" for tag in tags} <= wheel
+    assert not [name for name in wheel if name.endswith((".mo", ".pot"))]
 
 
 def test_the_wheel_carries_the_program_and_no_more(wheel: set[str]) -> None:

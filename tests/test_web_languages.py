@@ -1,0 +1,132 @@
+"""A reader meets one language from the first page to the mail: words, dates and numbers."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from lxml import html
+
+from digest.models import Frequency, Wishes
+from digest.rendering import Renderer, compose
+from digest.tokens import Purpose
+from tests import mails
+from tests.web_site import Running, add_paper, add_subscriber, serving, token, words
+
+WISHES = Wishes(zone="UTC", hour=8, frequency=Frequency.DAILY, max_papers=12)
+
+
+@pytest.fixture(scope="module")
+def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with serving(tmp_path_factory.mktemp("pages")) as found:
+        add_paper(
+            found.engine,
+            "A Paper of the Day",
+            datetime(2026, 5, 28, 4, tzinfo=UTC),
+            signals={"upvotes": 1234},
+        )
+        yield found
+
+
+SPOKEN = {
+    "German": ("/", "de-AT,en;q=0.5", "de", "Heute", "Donnerstag, 28. Mai 2026"),
+    "French": ("/", "fr", "fr", "Aujourd’hui", "jeudi 28 mai 2026"),
+    "Spanish": ("/", "es-MX", "es", "Hoy", "jueves, 28 de mayo de 2026"),
+    "Japanese": ("/", "ja", "ja", "今日", "2026年5月28日木曜日"),
+    "Chinese": ("/", "zh-CN,zh;q=0.9", "zh-Hans", "今天", "2026年5月28日星期四"),
+    "an unknown one": ("/", "xx", "en", "Today", "Thursday, 28 May 2026"),
+    "what the address asks for": ("/?lang=fr", "de", "fr", "Aujourd’hui", "jeudi 28 mai 2026"),
+    "an address that asks for nonsense": ("/?lang=xx", "de", "de", "Heute", "28. Mai 2026"),
+}
+
+
+@pytest.mark.parametrize("case", SPOKEN.values(), ids=SPOKEN)
+def test_a_page_speaks_as_it_is_asked(web: Running, case: tuple[str, ...]) -> None:
+    path, header, tag, word, day = case
+    answer = web.client.get(path, headers={"Accept-Language": header})
+    assert f'<html lang="{tag}" dir="ltr">' in answer.text
+    assert word in words(answer)
+    assert day in words(answer)
+    assert "Accept-Language" in answer.headers["vary"]
+    for title in html.fromstring(answer.text).cssselect("article h2"):
+        assert (title.get("lang"), title.get("dir")) == ("", "auto")
+
+
+def test_ones_own_pages_speak_as_one_chose(web: Running) -> None:
+    person = add_subscriber(web.engine, "ada@example.org", replace(WISHES, locale="ja"))
+    for query in ("", "?lang=fr"):
+        page = web.client.get(
+            f"/me/{token(Purpose.PREFERENCES, person)}{query}", headers={"Accept-Language": "de"}
+        )
+        assert '<html lang="ja"' in page.text
+        assert "あなたの設定" in words(page)
+        assert "月曜日" in words(page)
+    chosen = html.fromstring(page.text).cssselect("#locale option")
+    assert {option.text for option in chosen} == {
+        *("English", "Deutsch", "español", "français", "日本語", "中文 (简体)"),
+    }
+    [selected] = [option for option in chosen if option.get("selected") is not None]
+    assert selected.get("value") == "ja"
+
+
+def test_what_is_wrong_is_said_in_the_language_of_the_page(web: Running) -> None:
+    for tag, said in (("de", "An diese Adresse"), ("en", "@-sign"), ("zh-Hans", "无法向这个地址")):
+        answer = web.client.post(
+            "/subscribe", data={"email": "ada"}, headers={"Accept-Language": tag}
+        )
+        assert answer.status_code == 422
+        assert said in words(answer)
+
+
+def mail(locale: str, folder: Path = mails.TEMPLATES) -> tuple[str, str]:
+    renderer = Renderer(folder, mails.SITE)
+    chosen = mails.entries(4, 2)
+    reader = replace(mails.subscriber(), locale=locale)
+    cards = renderer.cards(chosen, locale=locale)
+    return compose(
+        renderer.skeleton(locale=locale),
+        [(part, entry.card) for part, entry in zip(cards, chosen, strict=True)],
+        mails.personal(
+            renderer, chosen, subscriber=reader, candidates=1234, topics=("agents", "robots")
+        ),
+    )
+
+
+def test_a_german_digest() -> None:
+    made, text = mail("de")
+    assert '<html lang="de" dir="ltr">' in made
+    plain = text.replace("\u00a0", " ")
+    said = " ".join(plain.split())
+    for sentence in (
+        "Donnerstag, 28. Mai 2026 · zu Ihren Themen agents und robots",
+        "Sechs Paper für Sie, aus 1.234 neuen.",
+        "99 Stimmen · Ada Lovelace, Kurt Gödel, Emmy Noether und 2 weitere",
+        "Thema: agents · 12 neue Stimmen",
+        "Hugging Face (2 Kommentare):",
+        "Code (1.234 Sterne):",
+        "Außerdem heute",
+        "Mehr oder weniger davon:",
+        "Diese Mail kommt werktags um 8:00 Uhr, Ortszeit Berlin, weil Sie sich am 3. März 2026",
+        "Abmelden:",
+    ):
+        assert sentence in said
+    for label in ("Mehr davon", "Weniger davon", "Merken", "Thema stummschalten"):
+        assert label in made.replace("\u00a0", " ").replace("&nbsp;", " ")
+    for title in html.fromstring(made).cssselect("h2.title"):
+        assert title.get("lang") == ""
+
+
+@pytest.mark.parametrize("locale", ["ja", "zh_Hans"])
+def test_lines_of_signs_fit_the_width(locale: str) -> None:
+    made, text = mail(locale)
+    for line in text.splitlines():
+        columns = sum(1 + (unicodedata.east_asian_width(sign) in "WF") for sign in line)
+        assert columns <= 72 or "https://" in line, line
+        assert not line.strip().startswith(("。", "、", "，", "）"))
+    assert any(unicodedata.east_asian_width(line[-1]) == "W" for line in text.splitlines() if line)
+    why = html.fromstring(made).cssselect("td.foot p.small")[0]
+    assert "\n" not in str(why.text).strip()
