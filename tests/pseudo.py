@@ -60,7 +60,7 @@ def spoken(folder: Path) -> Iterator[None]:
     for tag in LETTERS:
         made = Catalog(locale=tag)
         for message in extracted():
-            if isinstance(message.id, tuple):
+            if isinstance(message.id, tuple | list):
                 many = stretched(message.id[1], tag)
                 made.add(message.id, (many,) * made.num_plurals, context=message.context)
             elif message.id:
