@@ -9,10 +9,11 @@ from playwright.sync_api import sync_playwright
 
 from digest import inbox
 from tests import pseudo
+from tests.browsing import CHROMIUM, NEEDS_CHROMIUM
 from tests.local_house import local_house
-from tests.test_browser import CHROMIUM, WIDTHS
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
+pytestmark = NEEDS_CHROMIUM
+WIDTHS = (320, 1200)  # px
 
 
 @pytest.mark.parametrize("tag", [pseudo.LONG, pseudo.MIRRORED])
@@ -29,7 +30,7 @@ def test_they_fit(tmp_path: Path, tag: str) -> None:
             executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
         )
         page = browser.new_page(locale=tag)
-        for width in (WIDTHS[0], WIDTHS[-1]):
+        for width in WIDTHS:
             page.set_viewport_size({"width": width, "height": 800})
             for path in ("/", "/search", f"/inbox/{key}"):
                 page.goto(house.url + path)
