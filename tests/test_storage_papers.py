@@ -22,12 +22,11 @@ from digest.errors import NotFound
 from digest.models import Fetch, Health, Kind, Paper, Record
 from digest.papers.text import clean_abstract, clean_name, clean_title
 from digest.sources.huggingface import parse_daily
-from digest.storage import listings, merges, papers, records
-from digest.storage.database import open_database, reading
+from digest.storage import merges, papers, records
+from digest.storage.database import open_database
 from digest.storage.migrating import upgrade
 from digest.storage.papers import Stored
 from tests.databases import new_database
-from tests.web_site import add_paper
 
 NOW = datetime(2026, 5, 28, 6, tzinfo=UTC)
 LONG_AGO = NOW - timedelta(days=9999)
@@ -693,18 +692,3 @@ def test_many_merges_in_one_read(engine: Engine) -> None:
         assert len(found) == count
         assert all(re.fullmatch(r"10\.1000/\d+", paper.doi or "") for paper in found)
         assert all(len(paper.sources) == 3 for paper in found)
-
-
-def test_the_last_days_with_papers_whatever_lies_between(engine: Engine) -> None:
-    days = [NOW - timedelta(days=distance) for distance in (0, 1, 1, 40, 900)]
-    for number, listed_at in enumerate(days):
-        add_paper(engine, f"Paper {number}", listed_at)
-    with reading(engine) as connection:
-        found = listings.recent_days(connection)
-        assert listings.recent_days(connection, limit=2) == found[:2]
-    assert found == [
-        (NOW.date(), 1),
-        ((NOW - timedelta(days=1)).date(), 2),
-        ((NOW - timedelta(days=40)).date(), 1),
-        ((NOW - timedelta(days=900)).date(), 1),
-    ]
