@@ -40,7 +40,7 @@ PAPERS = 1_000
 TOPICS = 20
 PAGES = "https://papers.example.org/"
 BASE = "https://digest.example.org"
-SHOWN = 15  # papers in a digest on average, each with a card: 57 kB on the wire
+SHOWN = 11  # papers in a digest on average, each with a card: 57 kB on the wire
 AGE = timedelta(days=30)  # of the readers
 # Three in five readers have an address at one of the large domains, the others are scattered.
 LARGE = 3
