@@ -63,7 +63,8 @@ def test_merged_papers_are_not_listed(web: Running) -> None:
     add_paper(web.engine, "Merged later", DAY + timedelta(days=1), merged_into=kept)
     assert titles(web.get("/")) == ["Kept"]
     with web.engine.connect() as connection:
-        assert listings.next_day(connection, since=DAY.date() + timedelta(days=1)) is None
+        since = DAY.date() + timedelta(days=1)
+        assert listings.around(connection, since, since) == (0, DAY.date(), None)
         assert listings.recent_days(connection) == [(DAY.date(), 1)]
 
 
@@ -169,9 +170,10 @@ def test_a_day_is_utc(web: Running) -> None:
     add_paper(web.engine, "Late", datetime(2026, 5, 27, 23, 59, 59, tzinfo=UTC))
     add_paper(web.engine, "Early", datetime(2026, 5, 28, tzinfo=UTC))
     with web.engine.connect() as connection:
-        assert listings.count_listed(connection, date(2026, 5, 27), date(2026, 5, 28)) == 1
-        assert listings.count_listed(connection, date(2026, 5, 28), date(2026, 5, 29)) == 1
-        assert listings.latest_day(connection, before=date(2026, 5, 28)) == date(2026, 5, 27)
+        first, second, third = (date(2026, 5, day) for day in (27, 28, 29))
+        assert listings.around(connection, first, second) == (1, None, second)
+        assert listings.around(connection, second, third) == (1, first, None)
+        assert listings.latest_day(connection, before=second) == first
 
 
 # ------------------------------------------------------------------ labels

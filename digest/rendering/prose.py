@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
-from itertools import groupby
 from urllib.parse import urlsplit
 
 from digest.models import Mark
@@ -54,11 +53,17 @@ def runs(text: str, marks: Iterable[Mark]) -> list[Run]:
 
     Marks are offsets into `text`; what lies outside it is left out, overlapping ones are one.
     """
-    marked = {at for mark in marks for at in range(max(0, mark.start), min(len(text), mark.end))}
-    pieces = [
-        (_spaced("".join(text[at] for at in places)), hit)
-        for hit, places in groupby(range(len(text)), key=lambda at: at in marked)
-    ]
+    spans: list[tuple[int, int]] = []  # what is marked, in order, none touching the next
+    for start, end in sorted((max(0, mark.start), min(len(text), mark.end)) for mark in marks):
+        if spans and start <= spans[-1][1]:
+            spans[-1] = (spans[-1][0], max(spans[-1][1], end))
+        elif start < end:
+            spans.append((start, end))
+    pieces, done = [], 0
+    for start, end in spans:
+        pieces += [(_spaced(text[done:start]), False), (_spaced(text[start:end]), True)]
+        done = end
+    pieces.append((_spaced(text[done:]), False))
     return _joined(pieces)
 
 
@@ -141,6 +146,8 @@ def _wide_lines(text: str, width: int) -> list[str]:
 
 
 def _spaced(text: str) -> str:
+    if text.isascii() and text.isprintable() and "  " not in text:
+        return text  # as nearly all are
     return _BREAKS.sub(" ", _UNSEEN.sub("", text))
 
 

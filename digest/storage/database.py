@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import math
 import os
 import re
@@ -99,6 +100,7 @@ def open_database(url: str) -> Engine:
 def _open_postgresql(url: URL) -> Engine:
     engine = create_engine(
         url,
+        json_deserializer=_json,
         pool_pre_ping=True,
         hide_parameters=True,
         # A prepared statement keeps the plan of when its tables were small, and PgBouncer's
@@ -123,6 +125,14 @@ def said(error: BaseException) -> str:
     """What the database said, without what the libraries around it add: one line."""
     cause = getattr(error, "orig", None) or error.__cause__ or error
     return (str(cause).strip().splitlines() or [type(cause).__name__])[0]
+
+
+def _json(stored: str | bytes) -> Any:
+    """What a JSON column holds: read three times as fast, but for what only Python's JSON knows."""
+    try:
+        return orjson.loads(stored)
+    except orjson.JSONDecodeError:  # a lone surrogate
+        return json.loads(stored)
 
 
 def refuse_unsafe(engine: Engine) -> None:
@@ -161,6 +171,7 @@ def _open_sqlite(url: str, path: Path) -> Engine:
         )
     engine = create_engine(
         url,
+        json_deserializer=_json,
         connect_args={"timeout": 30},
         hide_parameters=True,
         pool_use_lifo=True,  # a connection's cache is worth nothing once another one has written

@@ -34,11 +34,18 @@ def papers_listed(
     return by_id(connection, connection.execute(keys).scalars().all())
 
 
-def count_listed(connection: Connection, first: date, end: date) -> int:
-    """How many papers there are from `first` up to `end`."""
-    return connection.execute(
-        select(func.count()).select_from(_paper).where(_THERE, *_between(first, end))
-    ).scalar_one()
+def around(connection: Connection, first: date, end: date) -> tuple[int, date | None, date | None]:
+    """How many papers there are from `first` up to `end`; the last day with papers before, the
+    first one after."""
+    listed = _paper.c.listed_at
+    count, before, after = connection.execute(
+        select(
+            select(func.count()).where(_THERE, *_between(first, end)).scalar_subquery(),
+            select(func.max(listed)).where(_THERE, listed < _midnight(first)).scalar_subquery(),
+            select(func.min(listed)).where(_THERE, listed >= _midnight(end)).scalar_subquery(),
+        )
+    ).one()
+    return count, _day(before), _day(after)
 
 
 def months(connection: Connection) -> list[tuple[date, date]]:
@@ -78,17 +85,6 @@ def latest_day(connection: Connection, *, before: date | None = None) -> date | 
     return _day(
         connection.execute(
             select(func.max(_paper.c.listed_at)).where(_THERE, *earlier)
-        ).scalar_one()
-    )
-
-
-def next_day(connection: Connection, *, since: date) -> date | None:
-    """The first day from `since` on that has papers."""
-    return _day(
-        connection.execute(
-            select(func.min(_paper.c.listed_at)).where(
-                _THERE, _paper.c.listed_at >= _midnight(since)
-            )
         ).scalar_one()
     )
 

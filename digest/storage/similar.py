@@ -1,8 +1,9 @@
 """Papers like one: those that share its rarest words, by the cosine of all their words.
 
 1. The paper's words are weighed by how often they stand in it and how few papers have them.
-2. The newest papers that have any of its twelve heaviest words are gathered; words that are in
-   more than a thousand papers only where it has no others.
+2. The papers that have any of its heaviest words are gathered: the heaviest that is in at most a
+   thousand papers, the next, and so on, all that fit into three thousand. Where all its words are
+   more frequent, the newest thousand of each count.
 3. The twenty that share most of that weight are compared word by word (`digest.topics.likeness`).
 
 Withdrawn papers are like none.
@@ -10,22 +11,24 @@ Withdrawn papers are like none.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
 
 from sqlalchemy import Connection, text
 
 from digest.models import Paper
 from digest.storage import papers as shelf
 from digest.storage.fulltext import fts5, tsquery
-from digest.storage.index import frequencies, id_at, size
+from digest.storage.index import frequencies, place_of, size
 from digest.storage.matches import at_places
 from digest.storage.search import steered
 from digest.topics.likeness import cosine, count, vector
 from digest.topics.query import Text
 from digest.topics.spelling import LONGEST
 
-_TERMS = 12
+_TERMS = 16
 _COMMON = 1_000  # papers
+_GATHERED = 3_000
 _COMPARED = 20
 
 
@@ -37,15 +40,15 @@ def similar(connection: Connection, paper_id: int, *, limit: int = 5) -> list[Pa
     known = frequencies(connection, counts)
     own = vector(counts, known, total)
     telling = [term for term in own if len(term) < LONGEST and known[term] > 1]
-    telling.sort(key=lambda term: (own[term], term))
+    telling.sort(key=lambda term: (-own[term], term))
     rare = [term for term in telling if known[term] <= _COMMON] or telling
-    shared: dict[int, float] = defaultdict(float)
+    chosen, room = dict[str, float](), _GATHERED
+    for term in rare:
+        if len(chosen) < _TERMS and (papers := min(known[term], _COMMON)) <= room:
+            chosen[term] = own[term]
+            room -= papers
     with steered(connection):
-        for term in rare[-_TERMS:]:
-            for place in _newest(connection, term):
-                shared[place] += own[term]
-    others = [place for place in shared if id_at(place) != paper.id]
-    nearest = sorted(others, key=lambda place: (-shared[place], -place))[:_COMPARED]
+        nearest = _sharing(connection, chosen, paper)
     found = [other for other in at_places(connection, nearest).values() if not other.withdrawn]
     words = {other.id: count(other) for other in found}
     known |= frequencies(connection, {term for counted in words.values() for term in counted})
@@ -53,20 +56,27 @@ def similar(connection: Connection, paper_id: int, *, limit: int = 5) -> list[Pa
     return sorted(found, key=lambda other: (-likeness[other.id], -other.id))[:limit]
 
 
-def _newest(connection: Connection, term: str) -> list[int]:
-    query = Text(field="", text=term, terms=(term,))
-    if connection.dialect.name == "sqlite":
-        words = fts5(query)
-        statement = (
-            "SELECT rowid FROM indexed_words WHERE indexed_words MATCH :words"
-            " ORDER BY rowid DESC LIMIT :most"
+def _sharing(connection: Connection, weights: Mapping[str, float], paper: Paper) -> list[int]:
+    """Where the papers stand that share most of the weight of these terms, of equals the newest."""
+    if not weights:
+        return []
+    found, values = [], dict[str, Any]()
+    for number, (term, weight) in enumerate(weights.items()):
+        query = Text(field="", text=term, terms=(term,))
+        if connection.dialect.name == "sqlite":
+            place, condition, words = "rowid", f"indexed_words MATCH :words{number}", fts5(query)
+        else:
+            # With the sum it is not by the index of places that the newest are found, but by words.
+            place, words = "place + 0", tsquery(query)
+            condition = f"terms @@ CAST(:words{number} AS tsquery)"
+        values |= {f"words{number}": words, f"weight{number}": weight}
+        found.append(
+            f"SELECT place, CAST(:weight{number} AS float) AS weight FROM (SELECT {place} AS place"  # noqa: S608
+            f" FROM indexed_words WHERE {condition} ORDER BY {place} DESC LIMIT :most) AS t{number}"
         )
-    else:
-        words = tsquery(query)
-        statement = (
-            "SELECT place FROM indexed_words WHERE terms @@ CAST(:words AS tsquery)"
-            " ORDER BY place + 0 DESC LIMIT :most"
-        )
-    return [
-        row[0] for row in connection.execute(text(statement), {"words": words, "most": _COMMON})
-    ]
+    statement = (
+        f"SELECT place FROM ({' UNION ALL '.join(found)}) AS shared WHERE place <> :own"  # noqa: S608
+        " GROUP BY place ORDER BY sum(weight) DESC, place DESC LIMIT :compared"
+    )
+    values |= {"most": _COMMON, "own": place_of(paper), "compared": _COMPARED}
+    return list(connection.execute(text(statement), values).scalars())

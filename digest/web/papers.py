@@ -54,12 +54,10 @@ def feed(web: Web, kind: str, request: Request) -> Response:
 def _show(
     web: Web, request: Request, connection: Connection, period: Period, *, front: bool
 ) -> Response:
-    count = listings.count_listed(connection, period.first, period.end)
+    count, before, after = listings.around(connection, period.first, period.end)
     pages = max(1, -(-count // PAGE))
     page = page_number(request, pages=pages)
     start = (page - 1) * PAGE
-    before = listings.latest_day(connection, before=period.first)
-    after = listings.next_day(connection, since=period.end)
     found = listings.papers_listed(connection, period.first, period.end, start=start, limit=PAGE)
     return web.page(
         request,
