@@ -7,7 +7,7 @@ Readers are made inside the database, by a statement for each table.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -100,13 +100,13 @@ def populate(services: Services, *, people: int, papers: int = PAPERS) -> None:
         _add_readers(connection, people, now=now)
 
 
-def add_readers(services: Services, people: int) -> list[str]:
-    """Readers alone, and the topics that they follow, by slug."""
+def add_readers(services: Services, people: int, *, queries: Sequence[str]) -> list[str]:
+    """Readers alone, and the topics that they follow, one of each query, by slug."""
     now = datetime.now(UTC)
     with writing(services.engine) as connection:
         slugs = [
-            topics.add(connection, f"Field {number}", _term(number), now=now).slug
-            for number in range(TOPICS)
+            topics.add(connection, f"Field {number}", query, now=now).slug
+            for number, query in enumerate(queries)
         ]
         _add_readers(connection, people, now=now)
     return slugs

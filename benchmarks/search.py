@@ -46,6 +46,7 @@ RATE = 10.0  # a second
 MEDIAN, P99 = 0.100, 0.400  # seconds, of all
 VOCABULARY = 60_000
 FREQUENT = 0.2  # of the papers
+TOPICS = range(100, 1_000, 45)  # words of these ranks are topics: in 1 to 10 % of the papers
 KINDS_OF_QUERIES = ("frequent word", "two or three words", "rare word")
 DAWN = datetime(2023, 1, 1, tzinfo=UTC)
 A_DAY = 150  # papers
@@ -165,7 +166,7 @@ def run(
 
 def _pages(folder: Path, url: str, kind: str, size: int, *, readers: int) -> list[Row]:
     with house(folder, url) as services:
-        slugs = add_readers(services, readers)
+        slugs = add_readers(services, readers, queries=[word(rank) for rank in TOPICS])
     settle(url)
     return pages.measure(
         folder,

@@ -102,6 +102,10 @@ def _open_postgresql(url: URL) -> Engine:
         url,
         json_deserializer=_json,
         pool_pre_ping=True,
+        # As many as ever are needed at once are kept: to open one takes as long as a page.
+        pool_size=15,
+        max_overflow=0,
+        pool_use_lifo=True,
         hide_parameters=True,
         # A prepared statement keeps the plan of when its tables were small, and PgBouncer's
         # transactions know none.

@@ -11,11 +11,14 @@ Withdrawn papers are like none.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import zlib
+from collections import Counter
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, select, text
 
+from digest import schema
 from digest.models import Paper
 from digest.storage import papers as shelf
 from digest.storage.fulltext import fts5, tsquery
@@ -34,8 +37,8 @@ _COMPARED = 20
 
 def similar(connection: Connection, paper_id: int, *, limit: int = 5) -> list[Paper]:
     """At most `limit` papers, the most like first; NotFound."""
-    paper = shelf.get(connection, paper_id)
-    counts = count(paper)
+    place = place_of(shelf.get(connection, paper_id))
+    counts = _counts(connection, [place], withdrawn=True).get(place, Counter())
     total = size(connection)
     known = frequencies(connection, counts)
     own = vector(counts, known, total)
@@ -44,19 +47,38 @@ def similar(connection: Connection, paper_id: int, *, limit: int = 5) -> list[Pa
     rare = [term for term in telling if known[term] <= _COMMON] or telling
     chosen, room = dict[str, float](), _GATHERED
     for term in rare:
-        if len(chosen) < _TERMS and (papers := min(known[term], _COMMON)) <= room:
+        if len(chosen) < _TERMS and (taken := min(known[term], _COMMON)) <= room:
             chosen[term] = own[term]
-            room -= papers
+            room -= taken
     with steered(connection):
-        nearest = _sharing(connection, chosen, paper)
-    found = [other for other in at_places(connection, nearest).values() if not other.withdrawn]
-    words = {other.id: count(other) for other in found}
-    known |= frequencies(connection, {term for counted in words.values() for term in counted})
-    likeness = {other.id: cosine(own, vector(words[other.id], known, total)) for other in found}
-    return sorted(found, key=lambda other: (-likeness[other.id], -other.id))[:limit]
+        nearest = _sharing(connection, chosen, place)
+    others = _counts(connection, nearest, withdrawn=False)
+    known |= frequencies(connection, {term for counted in others.values() for term in counted})
+    likeness = {other: cosine(own, vector(others[other], known, total)) for other in others}
+    found = sorted(others, key=lambda other: (-likeness[other], -other))[:limit]
+    papers = at_places(connection, found)
+    return [papers[other] for other in found]
 
 
-def _sharing(connection: Connection, weights: Mapping[str, float], paper: Paper) -> list[int]:
+def _counts(
+    connection: Connection, places: Collection[int], *, withdrawn: bool
+) -> dict[int, Counter[str]]:
+    """The words of the papers that stand there, withdrawn ones too or without them."""
+    written, indexed, paper = schema.indexed_text, schema.indexed, schema.paper
+    query = select(written.c.place, written.c.spelled).where(written.c.place.in_(places))
+    if not withdrawn:
+        query = (
+            query.join(indexed, indexed.c.place == written.c.place)
+            .join(paper, paper.c.id == indexed.c.paper_id)
+            .where(~paper.c.withdrawn)
+        )
+    return {
+        place: count(zlib.decompress(spelled).decode())
+        for place, spelled in connection.execute(query)
+    }
+
+
+def _sharing(connection: Connection, weights: Mapping[str, float], own: int) -> list[int]:
     """Where the papers stand that share most of the weight of these terms, of equals the newest."""
     if not weights:
         return []
@@ -78,5 +100,5 @@ def _sharing(connection: Connection, weights: Mapping[str, float], paper: Paper)
         f"SELECT place FROM ({' UNION ALL '.join(found)}) AS shared WHERE place <> :own"  # noqa: S608
         " GROUP BY place ORDER BY sum(weight) DESC, place DESC LIMIT :compared"
     )
-    values |= {"most": _COMMON, "own": place_of(paper), "compared": _COMPARED}
+    values |= {"most": _COMMON, "own": own, "compared": _COMPARED}
     return list(connection.execute(text(statement), values).scalars())

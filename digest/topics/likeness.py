@@ -11,20 +11,20 @@ from collections import Counter
 from collections.abc import Mapping
 from math import log, sqrt
 
-from digest.models import Paper
-from digest.topics.words import words
+from digest.topics.spelling import BREAK, FIELDS
 
 TITLE = 3  # a word in the title or a keyword counts as so many in the abstract
+_COUNTED = {"title": TITLE, "keyword": TITLE, "summary": 1, "abstract": 1}
 
 
-def count(paper: Paper) -> Counter[str]:
-    """How often each term stands in title, keywords, summary and abstract."""
+def count(spelled: str) -> Counter[str]:
+    """How often each term stands in title, keywords, summary and abstract of an indexed paper."""
+    lines = dict(zip(FIELDS, spelled.split("\n"), strict=True))
     found: Counter[str] = Counter()
-    for text in (paper.abstract, paper.summary):
-        found.update(word.term for word in words(text))
-    for text in (paper.title, *paper.keywords):
-        for word in words(text):
-            found[word.term] += TITLE
+    for field, weight in _COUNTED.items():
+        for term in lines[field].split(" "):
+            found[term] += weight
+    del found[""], found[BREAK]
     return found
 
 
