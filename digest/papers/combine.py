@@ -48,6 +48,9 @@ def combine(records: Sequence[SeenRecord], paper_id: int = 0) -> Paper:
     arxiv_id = next((value for kind, value in keys if kind == "arxiv"), None)
     authoritative = [record for record in every if record.source == "arxiv"]
     announced = [record for record in every if record.kind in _ANNOUNCED] or every
+    authors = next((record.authors for record in authoritative if record.authors), ()) or max(
+        (record.authors for record in every), key=len
+    )
     return Paper(
         id=paper_id,
         title=_cut(_first(record.title for record in every), LONGEST_LINE),
@@ -58,11 +61,7 @@ def combine(records: Sequence[SeenRecord], paper_id: int = 0) -> Paper:
             LONGEST,
         ),
         summary=_cut(_first(record.summary for record in every), LONGEST),
-        authors=_fitting(
-            next((record.authors for record in authoritative if record.authors), ())
-            or max((record.authors for record in every), key=len),
-            LONGEST_NAMES,
-        ),
+        authors=_fitting(authors, LONGEST_NAMES),
         organisation=_cut(_first(record.organisation for record in every), LONGEST_LINE),
         venue=_cut(_first(record.venue for record in every), LONGEST_LINE),
         comment=_cut(_first(record.comment for record in every), LONGEST_LINE),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from functools import lru_cache
 from math import log, sqrt
 
 from digest.models import Paper
@@ -17,12 +18,17 @@ from digest.topics.words import words
 TITLE = 3  # a word in the title or a keyword counts as so many in the abstract
 
 
-def count(paper: Paper) -> Counter[str]:
+def count(paper: Paper) -> Mapping[str, int]:
     """How often each term stands in title, keywords, summary and abstract."""
+    return _count((paper.abstract, paper.summary), (paper.title, *paper.keywords))
+
+
+@lru_cache(maxsize=512)  # papers that are looked at have the same ones beside them
+def _count(texts: tuple[str, ...], telling: tuple[str, ...]) -> Mapping[str, int]:
     found: Counter[str] = Counter()
-    for text in (paper.abstract, paper.summary):
+    for text in texts:
         found.update(word.term for word in words(text))
-    for text in (paper.title, *paper.keywords):
+    for text in telling:
         for word in words(text):
             found[word.term] += TITLE
     return found

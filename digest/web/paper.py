@@ -20,7 +20,7 @@ from digest.storage import topics as all_topics
 from digest.storage.database import reading
 from digest.storage.similar import similar
 from digest.topics.language import Query, parse
-from digest.topics.match import index, match
+from digest.topics.match import Document, index, strength
 from digest.web import chart
 from digest.web.periods import containing
 from digest.web.view import Web, paper_path
@@ -49,7 +49,8 @@ def page(web: Web, request: Request) -> Response:
             return Response(bibtex(paper), media_type="application/x-bibtex")
         readings = listings.votes_over_time(connection, paper.id)
         alike = similar(connection, paper.id, limit=ALIKE)
-        matching = [topic for topic in all_topics.all_topics(connection) if _is_in(topic, paper)]
+        indexed = index(paper)
+        matching = [one for one in all_topics.all_topics(connection) if _is_in(one, indexed)]
     language = web.language(request)
     day = paper.listed_at.date() if paper.listed_at else None
     return web.page(
@@ -88,9 +89,9 @@ def _find(connection: Connection, name: str) -> Paper:
     raise HTTPException(404)
 
 
-def _is_in(topic: Topic, paper: Paper) -> bool:
+def _is_in(topic: Topic, document: Document) -> bool:
     query = _query(topic.query)
-    return query is not None and match(query, index(paper)) is not None
+    return query is not None and strength(query, document) is not None
 
 
 @lru_cache(maxsize=1024)
