@@ -194,6 +194,31 @@ def test_a_paper_with_all_that_is_known_of_it(web: Running) -> None:
 
 
 @pytest.mark.parametrize(
+    ("thumbnail", "card"),
+    [
+        ("https://cdn.example.org/2605.01234.png", "summary_large_image"),
+        ("http://cdn.example.org/2605.01234.png", "summary"),
+        ("javascript:alert(1)", "summary"),
+        ('https://cdn.example.org/"><script>', "summary"),
+        ("https://", "summary"),
+        ("", "summary"),
+    ],
+)
+def test_a_social_card_has_the_papers_picture(web: Running, thumbnail: str, card: str) -> None:
+    paper_id = add_paper(web.engine, "Seen", DAY, links={"thumbnail": thumbnail})
+    response = web.get(f"/p/{paper_id}")
+    head = {
+        str(meta.get("property") or meta.get("name")): meta.get("content")
+        for meta in html.fromstring(response.text).cssselect("meta")
+    }
+    assert head["twitter:card"] == card
+    assert head.get("og:image") == (None if card == "summary" else thumbnail)
+    assert ("og:image:alt" in head) is ("og:image" in head)
+    assert not html.fromstring(response.text).cssselect("img, [src^='https:']")
+    assert "img-src 'self'" in response.headers["content-security-policy"]
+
+
+@pytest.mark.parametrize(
     "name",
     ["{id}", "2605.01234v3", "arXiv:2605.01234", "2605.01234V1", "{merged}"],
 )

@@ -14,7 +14,7 @@ from digest.models import Paper, Topic
 from digest.papers.bibtex import bibtex
 from digest.papers.identity import parse_arxiv_id
 from digest.rendering.card import Entry, every_link, organisation, view
-from digest.rendering.prose import one_line, shorten
+from digest.rendering.prose import one_line, shorten, web_url
 from digest.storage import listings, papers
 from digest.storage import topics as all_topics
 from digest.storage.database import reading
@@ -70,6 +70,7 @@ def page(web: Web, request: Request) -> Response:
         summary=one_line(paper.summary),
         description=shorten(one_line(paper.summary or paper.abstract), CARD),
         links=every_link(paper, language=language),
+        picture=_picture(paper),
         topics=matching,
         alike=alike,
         chart=chart.line(readings),
@@ -87,6 +88,12 @@ def _find(connection: Connection, name: str) -> Paper:
     except NotFound:
         pass
     raise HTTPException(404)
+
+
+def _picture(paper: Paper) -> str:
+    """What a social card may show: crawlers of other sites fetch it, never who reads the page."""
+    address = web_url(paper.links.get("thumbnail", ""))
+    return address if address.startswith("https://") else ""
 
 
 def _is_in(topic: Topic, document: Document) -> bool:
