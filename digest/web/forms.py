@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -9,6 +11,7 @@ from starlette.requests import Request
 from digest.errors import AddressError
 from digest.locales import SOURCE, Language
 
+_UNHELD = re.compile("[\x00\ud800-\udfff]")
 FIELDS = 500  # of one form: a preference for each of many topics
 
 
@@ -36,11 +39,15 @@ def is_ours(request: Request, *, base_url: str) -> bool:
 
 
 def text(form: FormData, name: str, *, most: int = 1_000) -> str:
-    """A field's text without blanks around it; empty where it is not there. 400 beyond `most`."""
+    """A field's text without blanks around it; empty where it is not there.
+
+    400 beyond `most` characters. What no browser sends, and not every database can hold, becomes
+    U+FFFD.
+    """
     value = form.get(name, "")
     if not isinstance(value, str) or len(value) > most:
         raise HTTPException(400)
-    return value.strip()
+    return _UNHELD.sub("\ufffd", value.strip())
 
 
 def refused(error: AddressError, language: Language) -> str:
