@@ -528,7 +528,7 @@ def test_opinions_are_given_and_taken_back(readers: Readers, digest: inbox.Mail)
     assert "Taken back." in words(readers.post(more, what="not less"))
     for data in ({"what": "love"}, {}, {"what": "mute", "topic": "none"}):
         assert readers.post(more, **data).status_code == 400
-    for bad in ("/999", "/0", "/1/love", "/x", "/-1"):
+    for bad in ("/999", "/0", "/1/love", "/x", "/-1", "/٣", "/" + "9" * 5_000):
         assert readers.get(more.rpartition("/1/")[0] + bad).status_code == 404
 
 

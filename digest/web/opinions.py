@@ -18,7 +18,7 @@ from digest.storage import topics as all_topics
 from digest.storage.database import reading, writing
 from digest.tokens import Purpose, digest_of
 from digest.web.feeds import Feed, answer
-from digest.web.forms import text
+from digest.web.forms import natural, text
 from digest.web.lists import cards
 from digest.web.view import Web
 
@@ -106,8 +106,8 @@ def _meant(web: Web, request: Request, connection: Connection) -> Meant:
     opened = web.opened(request, Purpose.FEEDBACK)
     _, slot = digest_of(opened.subject)
     found = shown.load(connection, opened.person.id, slot)
-    place = request.path_params["item"]
-    if found is None or not 1 <= place <= len(found.items):
+    place = natural(request.path_params["item"])
+    if found is None or place is None or not 1 <= place <= len(found.items):
         raise HTTPException(410 if found and not found.items else 404)
     item = found.items[place - 1]
     try:

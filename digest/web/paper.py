@@ -22,6 +22,7 @@ from digest.storage.similar import similar
 from digest.topics.language import Query, parse
 from digest.topics.match import Document, index, strength
 from digest.web import chart
+from digest.web.forms import natural
 from digest.web.periods import containing
 from digest.web.view import Web, paper_path
 
@@ -81,8 +82,8 @@ def page(web: Web, request: Request) -> Response:
 
 def _find(connection: Connection, name: str) -> Paper:
     try:
-        if name.isascii() and name.isdigit() and len(name) < 19 and name[0] != "0":
-            return papers.get(connection, int(name))
+        if (number := natural(name)) and name[0] != "0":
+            return papers.get(connection, number)
         if found := parse_arxiv_id(name):
             return listings.by_arxiv_id(connection, found[0])
     except NotFound:

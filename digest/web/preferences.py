@@ -22,7 +22,7 @@ from digest.storage import feedback, interests, subscribers, topics
 from digest.storage.database import reading, writing
 from digest.suppression import masked
 from digest.tokens import Purpose, sign
-from digest.web.forms import refused, text
+from digest.web.forms import natural, refused, text
 from digest.web.joining import LONGEST_ADDRESS
 from digest.web.view import MAIL_POLICY, Web
 from digest.web.wishes import Asked, read_all, stored, zones
@@ -209,10 +209,13 @@ def _limited(web: Web, request: Request, field: str, *, refused: bool) -> dict[s
 
 
 def _take_back(web: Web, _request: Request, form: FormData, person: Subscriber) -> dict[str, str]:
+    paper_id = natural(text(form, "paper"))
     try:
-        paper_id, action = int(text(form, "paper")), Action(text(form, "action"))
+        action = Action(text(form, "action"))
     except ValueError:
         raise HTTPException(400) from None
+    if paper_id is None:
+        raise HTTPException(400)
     with writing(web.engine) as connection:
         feedback.take_back(connection, person.id, paper_id, action)
     return {}
