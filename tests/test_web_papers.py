@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import feedparser
 import pytest
@@ -15,16 +16,31 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lxml import etree, html
 from sqlalchemy import insert, update
+from starlette.routing import Route
 
 from digest import schema
-from digest.models import Paper
+from digest.models import Action, Frequency, Paper, Wishes
 from digest.papers.bibtex import bibtex
-from digest.storage import topics
+from digest.storage import feedback, topics
 from digest.storage.database import writing
-from digest.web import chart, periods
+from digest.tokens import Purpose
+from digest.web import WebSite, chart, periods
+from digest.web.app import create_app
 from digest.web.languages import nearest, preferred
-from tests.web_site import NOW, SITE, Running, add_paper, serving, words
+from tests.web_site import (
+    NOW,
+    PROBE,
+    SITE,
+    TEMPLATES,
+    Running,
+    add_paper,
+    add_subscriber,
+    serving,
+    token,
+    words,
+)
 
+WISHES = Wishes(zone="UTC", hour=8, frequency=Frequency.DAILY, max_papers=12)
 DAY = datetime(2026, 5, 28, 6, tzinfo=UTC)  # a Thursday
 EVIL = "</title><script>alert(1)</script>\"'&{{ 7*7 }}\u202e\x0b]]>"
 
@@ -440,14 +456,62 @@ def test_crawlers_stay_out_of_what_is_personal(web: Running) -> None:
     assert "Sitemap: http://localhost:8000/sitemap.xml\n" in said
 
 
+PUBLIC = (
+    *("/week", "/month", "/papers/2026-05-28", "/papers/2026-05", "/papers/2026-W22", "/p/{id}"),
+    *("/p/{id}.bib", "/topics", "/topics/secrets", "/search", "/sitemap.xml"),
+    *("/sitemap-2026-05.xml", "/feed.atom", "/feed.json", "/search/feed.atom"),
+    *("/search/feed.json", "/topics/secrets/feed.atom", "/topics/secrets/feed.json"),
+)
+
+
+def test_all_that_is_public_is_known_here(web: Running) -> None:
+    """What the next test asks of a closed house is all that an open one shows to everybody."""
+
+    def routes(site: WebSite) -> set[str]:
+        plan: Any = None  # for previews, which nobody asks for here
+        app = create_app(
+            accounts=web.accounts, plan=plan, templates=TEMPLATES, site=site, probe=PROBE
+        )
+        return {route.path for route in app.routes if isinstance(route, Route)}
+
+    shown = {
+        re.sub(r"2026-[\dW-]+", "*", path.format(id="*")).replace("secrets", "*") for path in PUBLIC
+    }
+    open_, closed = routes(SITE), routes(replace(SITE, public=False))
+    assert {re.sub(r"\{.*?\}", "*", path) for path in open_ - closed} | {"/p/*.bib"} == shown
+
+
+def test_a_saved_feed_leads_somewhere_in_a_closed_house(tmp_path: Path) -> None:
+    with serving(tmp_path, site=replace(SITE, public=False)) as closed:
+        ids = set()
+        for address in ("ada@example.org", "bob@example.org"):
+            person = add_subscriber(closed.engine, address, WISHES)
+            paper_id = add_paper(closed.engine, "Kept", DAY, url="https://papers.example.org/1")
+            with writing(closed.engine) as connection:
+                feedback.give(connection, person, paper_id, Action.SAVE, digest_id=1, now=NOW)
+            path = f"/saved/{token(Purpose.SAVED, person)}"
+            found = feedparser.parse(closed.get(f"{path}/feed.atom").content)
+            assert [entry.link for entry in found.entries] == ["https://papers.example.org/1"]
+            [item] = json.loads(closed.get(f"{path}/feed.json").content)["items"]
+            assert item["url"] == "https://papers.example.org/1"
+            again = feedparser.parse(closed.get(f"{path}/feed.atom").content)
+            assert again.feed.id == found.feed.id
+            assert token(Purpose.SAVED, person) not in found.feed.id
+            ids.add(found.feed.id)
+        assert len(ids) == 2  # or a reader's program would take two people's for one
+
+
 def test_a_house_can_keep_its_papers_to_itself(tmp_path: Path) -> None:
     with serving(tmp_path, site=replace(SITE, public=False)) as closed:
         paper_id = add_paper(closed.engine, "Secret", DAY)
-        for path in (
-            *("/week", "/month", "/papers/2026-05-28", f"/p/{paper_id}", "/topics", "/search"),
-            *("/feed.atom", "/search/feed.json", "/sitemap.xml"),
-        ):
-            assert closed.get(path).status_code == 404
+        with writing(closed.engine) as connection:
+            topics.add(connection, "Secrets", "secret", slug="secrets", now=NOW)
+        for path in PUBLIC:
+            filled = path.format(id=paper_id)
+            for more in ("", "?q=secret"):
+                answer = closed.get(filled + more)
+                assert answer.status_code == 404, path
+                assert "secret" not in answer.text.casefold().replace("?q=secret", "")
         page = html.fromstring(closed.get("/").text)
         assert page.cssselect("form[action='/subscribe']")
         assert "Secret" not in words(page)

@@ -27,6 +27,7 @@ from digest.storage.database import open_database, reading, writing
 from digest.storage.migrating import upgrade
 from digest.suppression import address_key
 from digest.tokens import Purpose, sign
+from digest.web.digests import _impersonal
 from tests.local_house import NOW, READER, LocalHouse, local_house
 from tests.web_site import dump, words
 
@@ -581,6 +582,16 @@ def test_the_digest_in_the_browser_can_be_passed_on(readers: Readers, digest: in
     assert not [link for link in hrefs if re.search(r"/(f|me|u|v|settings)/", link)]
     assert READER not in document.text
     assert "sandbox" in document.headers["content-security-policy"]
+
+
+def test_no_link_of_ones_own_is_passed_on_whatever_the_house_was_called(
+    readers: Readers, digest: inbox.Mail
+) -> None:
+    for name in ("", "https://old.example.org", "http://[::1]:8000/papers"):
+        shown = _impersonal(digest.html.replace(readers.house.url, name or readers.house.url))
+        hrefs = [str(link.get("href")) for link in html.fromstring(shown).cssselect("a")]
+        assert hrefs
+        assert not [link for link in hrefs if re.search(r"/\w+/[\w-]{40}", link)]
 
 
 # ------------------------------------------------------------------ whatever is sent

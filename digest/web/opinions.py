@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import sha256
 
 from sqlalchemy import Connection
 from starlette.datastructures import FormData
@@ -150,8 +151,16 @@ def feed(web: Web, kind: str, request: Request) -> Response:
     """The same as a feed."""
     found = _saved(web, request)
     title = f"{web.language(request).gettext('Saved papers')} · {web.site.name}"
-    path = request.url.path.rpartition("/")[0]
-    return answer(web, request, kind, Feed(title=title, path=path, papers=found, private=True))
+    # One for each address, but not the address, for whoever has that may read on.
+    mark = sha256(request.path_params["token"].encode()).hexdigest()[:16]
+    whole = Feed(
+        title=title,
+        path=request.url.path.rpartition("/")[0],
+        papers=found,
+        id=f"saved/{mark}",
+        private=True,
+    )
+    return answer(web, request, kind, whole)
 
 
 def _saved(web: Web, request: Request) -> list[Paper]:

@@ -22,11 +22,11 @@ from digest.storage.similar import similar
 from digest.topics.language import Query, parse
 from digest.topics.match import Document, index, strength
 from digest.web import chart
+from digest.web.feeds import AUTHORS
 from digest.web.forms import natural
 from digest.web.periods import containing
 from digest.web.view import Web, paper_path
 
-AUTHORS = 1_000  # that a page names; a collaboration can have more, and a page ends somewhere
 ABSTRACT = 20_000  # characters, which only a broken source has
 CARD = 300  # characters of a social card's description
 ALIKE = 5  # papers like it, beside it
