@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import feedparser
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -499,6 +500,40 @@ def test_a_saved_feed_leads_somewhere_in_a_closed_house(tmp_path: Path) -> None:
             assert token(Purpose.SAVED, person) not in found.feed.id
             ids.add(found.feed.id)
         assert len(ids) == 2  # or a reader's program would take two people's for one
+
+
+def test_what_somebody_said_and_saved_comes_in_pages(web: Running) -> None:
+    person = add_subscriber(web.engine, "ada@example.org", WISHES)
+    for number in range(60):
+        paper_id = add_paper(web.engine, f"Title {number} " + "of words " * 30, DAY)
+        with writing(web.engine) as connection:
+            for action in (Action.SAVE, Action.MORE):
+                at = NOW + timedelta(seconds=number)
+                feedback.give(connection, person, paper_id, action, now=at)
+    saved, own = token(Purpose.SAVED, person), token(Purpose.PREFERENCES, person)
+    for path, listed, sizes in (
+        (f"/saved/{saved}", "article h2", (50, 10)),
+        (f"/me/{own}", ".given li", (50, 50, 20)),
+    ):
+        seen = []
+        for number, size in enumerate(sizes, start=1):
+            response = web.get(f"{path}?page={number}")
+            assert len(response.content) < 100_000
+            page = html.fromstring(response.text)
+            found = [words(node) for node in page.cssselect(listed)]
+            assert len(found) == size
+            assert bool(page.cssselect(".pages a[rel=next]")) is (number < len(sizes))
+            for link in page.cssselect(".pages a"):
+                assert (
+                    web.client.get(httpx.URL(path).join(str(link.get("href")))).status_code == 200
+                )
+            seen += found
+        assert len(set(seen)) == len(seen) == sum(sizes)
+        assert "Title 59 " in seen[0]
+        for page_ in ("0", "-1", "x", str(len(sizes) + 1)):
+            assert web.get(f"{path}?page={page_}").status_code == 404
+    feed = feedparser.parse(web.get(f"/saved/{saved}/feed.atom").content)
+    assert len(feed.entries) == 50
 
 
 def test_a_house_can_keep_its_papers_to_itself(tmp_path: Path) -> None:

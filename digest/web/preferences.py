@@ -24,10 +24,9 @@ from digest.suppression import masked
 from digest.tokens import Purpose, sign
 from digest.web.forms import natural, refused, text
 from digest.web.joining import LONGEST_ADDRESS
+from digest.web.lists import PAGE, page_number
 from digest.web.view import MAIL_POLICY, Web
 from digest.web.wishes import Asked, read_all, stored, zones
-
-GIVEN = 100  # opinions that the page shows; older ones still count
 
 
 def page(web: Web, request: Request) -> Response:
@@ -129,6 +128,10 @@ def _show(
 ) -> Response:
     now = web.accounts.clock()
     known: list[Topic] = topics.all_topics(connection)
+    said = feedback.count(connection, person.id)
+    pages = max(1, -(-said // PAGE))
+    number = page_number(request, pages=pages)
+    start = (number - 1) * PAGE
     return web.page(
         request,
         "preferences.html",
@@ -140,7 +143,11 @@ def _show(
         topics=known,
         zones=zones(),
         languages=sorted(locales.available()),
-        given=feedback.given(connection, person.id, limit=GIVEN),
+        given=feedback.given(connection, person.id, limit=PAGE, offset=start),
+        opinions=said,
+        start=start,
+        page=number,
+        pages=pages,
         saved=accounts.saved_link(web.accounts, person.id),
         way_out=sign(Purpose.UNSUBSCRIBE, person.id, secrets=web.accounts.secrets, now=now),
         done=request.query_params.get("done", ""),
