@@ -12,6 +12,7 @@ from digest.errors import N_, TopicSyntaxError
 from digest.models import Interest, InterestKind
 from digest.papers.identity import parse_arxiv_id, parse_doi
 from digest.topics.language import parse
+from digest.topics.normal import folded
 from digest.topics.query import And, Not, Or, Query, Text
 from digest.topics.words import words
 
@@ -105,7 +106,10 @@ def _word_key(text: str) -> str:
 
 
 def read_search(text: str) -> str | Refusal:
-    """The canonical form of a filter that a person wrote, or why they cannot follow it."""
+    """The canonical form of a filter that a person wrote, or why they cannot follow it.
+
+    Equal for texts that differ by capitals and blanks, for equal ones are stored and matched once.
+    """
     if len(text) > SEARCH_LENGTH:
         return Refusal(
             sentence=N_("This has %(length)s characters; %(most)s are the most."),
@@ -126,7 +130,7 @@ def read_search(text: str) -> str | Refusal:
             sentence=N_("This has %(terms)s terms; %(most)s are the most."),
             values={"terms": terms, "most": SEARCH_TERMS},
         )
-    return str(query)
+    return str(folded(query))
 
 
 def _count(query: Query) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from digest.interests import (
@@ -17,6 +17,8 @@ from digest.interests import (
 )
 from digest.models import Interest, InterestKind
 from digest.topics.language import parse
+from digest.topics.normal import leaves, normal
+from digest.topics.query import Name, Text
 
 AUTHOR, LAB, SEED = InterestKind.AUTHOR, InterestKind.LAB, InterestKind.SEED
 WORD, TOPIC = InterestKind.MUTED_WORD, InterestKind.MUTED_TOPIC
@@ -95,7 +97,9 @@ def test_what_is_refused(kind: InterestKind, typed: str, sentence: str) -> None:
     [
         pytest.param("agents  AND   tools", "agents tools", id="canonical"),
         pytest.param("  agents tools", "agents tools", id="the same"),
-        pytest.param("author:lovelace OR cat:cs.AI", "author:lovelace OR cat:cs.AI", id="fields"),
+        pytest.param("Agents TOOLS", "agents tools", id="capitals"),
+        pytest.param('agents -"NOT"', 'agents -"not"', id="capitals of operators"),
+        pytest.param("author:Lovelace OR cat:cs.AI", "author:lovelace OR cat:cs.ai", id="fields"),
         pytest.param("agents OR", "Nothing follows this OR (at character 8).", id="no filter"),
         pytest.param("", "The filter is empty (at character 1).", id="nothing"),
         pytest.param(
@@ -126,11 +130,26 @@ def test_any_text_is_kept_or_refused(kind: InterestKind, text: str) -> None:
     assert again.key == found.key or kind is SEED
 
 
-@given(st.text(max_size=300))
+def _leaves(written: str) -> list[object]:
+    """What a filter asks for, whatever its capitals."""
+    return [
+        (leaf.field, leaf.terms)
+        if isinstance(leaf, Text)
+        else (leaf.field, leaf.folded)
+        if isinstance(leaf, Name)
+        else leaf
+        for leaf in leaves(normal(parse(written)))
+    ]
+
+
+@given(st.text(max_size=300) | st.text('aBß ŉİ"-:OR()*.+#cat', max_size=40))
+@example('Title:MODELS OR cat:CS.AI -("Or" C++ .NET)')
 def test_any_search_is_canonical_or_refused(text: str) -> None:
     found = read_search(text)
     if isinstance(found, str):
         assert read_search(found) == found or len(found) > SEARCH_LENGTH
+        assert _leaves(found) == _leaves(text)
+        assert read_search(text.replace(" ", "  ")) == found or len(text) > 150
     else:
         assert str(found)
 

@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from digest.models import Kind, Paper, Record
-from digest.papers.combine import SeenRecord, combine, renew
+from digest.papers.combine import (
+    LONGEST,
+    LONGEST_LINE,
+    LONGEST_LIST,
+    LONGEST_NAMES,
+    SeenRecord,
+    combine,
+    renew,
+)
 
 DAY = datetime(2026, 6, 3, tzinfo=UTC)
 
@@ -134,6 +142,31 @@ def test_times() -> None:
     assert paper.listed_at == DAY + timedelta(days=2)
     assert combine([old, replaced]).fresh_at is None
     assert combine([replaced]).listed_at == DAY + timedelta(days=3)
+
+
+def test_what_is_endless_is_cut_at_a_word() -> None:
+    endless = "word " * 1_000_000
+    texts = ("title", "abstract", "summary", "organisation", "venue", "comment")
+    many = tuple(f"word {number}" for number in range(100_000))
+    paper = _combine(
+        _record(
+            **dict.fromkeys(texts, endless),
+            authors=("x" * (LONGEST_NAMES + 1), *many),
+            keywords=many,
+            categories=many,
+        )
+    )
+    for name in texts:
+        most = LONGEST if name in {"abstract", "summary"} else LONGEST_LINE
+        assert getattr(paper, name) == endless[:most].strip()
+    for found, most in (
+        (paper.authors, LONGEST_NAMES),
+        (paper.keywords, LONGEST_LIST),
+        (paper.categories, LONGEST_LIST),
+    ):
+        assert found == many[: len(found)]
+        assert most - 20 < len(" ".join(found)) <= most
+    assert _combine(_record(abstract="x" * 10**6)).abstract == "x" * LONGEST
 
 
 def test_a_paper_has_a_record() -> None:

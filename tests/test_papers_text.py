@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pylatexenc.latex2text import get_default_latex_context_db
 
 from digest.papers.text import claim, clean_abstract, clean_name, clean_title, sentences
+from digest.papers.withdrawal import is_withdrawn
 
 TITLES = {
     "superscript": (r"FG$^2$: Fine-Grained Localization", "FG²: Fine-Grained Localization"),
@@ -177,6 +178,15 @@ def test_sentences_are_slices_in_order(text: str) -> None:
     for sentence in sentences(text):
         place = text.index(sentence, place) + len(sentence)
     assert claim(text) in text
+
+
+@pytest.mark.parametrize("text", [".", "!", "a", "We ", "A. ", "a! We ", '."', ". (", "e.g. "])
+def test_an_endless_text_takes_no_time(text: str) -> None:
+    """With time that grows as the square of the length this would take minutes."""
+    whole = text * (100_000 // len(text)) + "! We"
+    assert claim(whole) in whole
+    assert not is_withdrawn(comment=whole, abstract=whole)
+    assert is_withdrawn(comment=f"{whole}. Withdrawn by the authors", abstract="")
 
 
 def _json(path: Path) -> list[dict[str, str]]:

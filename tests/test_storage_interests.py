@@ -132,6 +132,8 @@ def test_feedback_is_listed_the_newest_first(connection: Connection, two: tuple[
     assert {one.action for one in saved} == {Action.SAVE}
     page = feedback.given(connection, two[0], Action.SAVE, limit=1, offset=1)
     assert [one.paper_id for one in page] == [3]
+    assert feedback.count(connection, two[0], Action.SAVE) == 3
+    assert (feedback.count(connection, two[0]), feedback.count(connection, two[1])) == (6, 0)
     assert interests.get(connection, two[0]) == Interests(more=(1, 3, 2))
 
 

@@ -15,7 +15,7 @@ from digest.models import Frequency, Wishes
 from digest.rendering import Renderer, compose
 from digest.tokens import Purpose
 from tests import mails
-from tests.web_site import Running, add_paper, add_subscriber, serving, token, words
+from tests.web_site import SITE, Running, add_paper, add_subscriber, serving, token, words
 
 WISHES = Wishes(zone="UTC", hour=8, frequency=Frequency.DAILY, max_papers=12)
 
@@ -71,6 +71,40 @@ def test_ones_own_pages_speak_as_one_chose(web: Running) -> None:
     }
     [selected] = [option for option in chosen if option.get("selected") is not None]
     assert selected.get("value") == "ja"
+
+
+@pytest.mark.parametrize(
+    ("tag", "named"), [("de", "Ada Li, Bo Lee"), ("ja", "Ada Li、Bo Lee"), ("zh", "Ada Li、Bo Lee")]
+)
+def test_names_are_joined_as_the_language_does(web: Running, tag: str, named: str) -> None:
+    listed_at = datetime(2026, 4, 1, tzinfo=UTC)
+    found = {"authors": ["Ada Li", "Bo Lee"], "categories": ["cs.AI", "cs.LG"]}
+    paper_id = add_paper(web.engine, "Of two", listed_at, **found)
+    for path in (f"/p/{paper_id}", "/papers/2026-04-01"):
+        assert named in words(web.get(f"{path}?lang={tag}"))
+    assert named.replace("Ada Li", "cs.AI").replace("Bo Lee", "cs.LG") in words(
+        web.get(f"/p/{paper_id}?lang={tag}")
+    )
+
+
+def test_domains_are_joined_as_the_language_does(tmp_path: Path) -> None:
+    site = replace(SITE, signup="domains", signup_domains=("a.example", "b.example"))
+    with serving(tmp_path, site=site) as house:
+        assert "a.example和b.example" in words(house.get("/subscribe?lang=zh"))
+        assert "a.example and b.example" in words(house.get("/subscribe"))
+        assert "a.example、b.example" in words(house.get("/subscribe?lang=ja"))
+
+
+def test_each_language_is_offered_in_itself(web: Running) -> None:
+    person = add_subscriber(web.engine, "bo@example.org", WISHES)
+    page = html.fromstring(web.get(f"/me/{token(Purpose.PREFERENCES, person)}").text)
+    offered = {
+        str(option.get("value")): (option.get("lang"), words(option))
+        for option in page.cssselect("select[name=locale] option")
+    }
+    assert offered["de"] == ("de", "Deutsch")
+    assert offered["zh_Hans"][0] == "zh-Hans"
+    assert not page.cssselect("select[name=hour] option[lang]")
 
 
 def test_what_is_wrong_is_said_in_the_language_of_the_page(web: Running) -> None:

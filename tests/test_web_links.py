@@ -93,13 +93,16 @@ def test_one_click_urlencoded(web: Running, kim: int) -> None:
     assert status(web, kim) == "unsubscribed"
 
 
-def test_one_click_multipart(web: Running, kim: int) -> None:
+@pytest.mark.parametrize("charset", ["", "; charset=utf-8", "; charset=unicode_escape"])
+def test_one_click_multipart(web: Running, kim: int, charset: str) -> None:
     body = (
         b'--b\r\nContent-Disposition: form-data; name="List-Unsubscribe"\r\n\r\n'
         b"One-Click\r\n--b--\r\n"
     )
     response = web.client.post(
-        way_out(kim), content=body, headers={"content-type": "multipart/form-data; boundary=b"}
+        way_out(kim),
+        content=body,
+        headers={"content-type": f"multipart/form-data; boundary=b{charset}"},
     )
     assert response.status_code == 200
     assert status(web, kim) == "unsubscribed"

@@ -8,23 +8,40 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import feedparser
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from lxml import etree, html
 from sqlalchemy import insert, update
+from starlette.routing import Route
 
 from digest import schema
-from digest.models import Paper
+from digest.models import Action, Frequency, Paper, Wishes
 from digest.papers.bibtex import bibtex
-from digest.storage import topics
+from digest.storage import feedback, topics
 from digest.storage.database import writing
-from digest.web import chart, periods
+from digest.tokens import Purpose
+from digest.web import WebSite, chart, periods
+from digest.web.app import create_app
 from digest.web.languages import nearest, preferred
-from tests.web_site import NOW, SITE, Running, add_paper, serving, words
+from tests.web_site import (
+    NOW,
+    PROBE,
+    SITE,
+    TEMPLATES,
+    Running,
+    add_paper,
+    add_subscriber,
+    serving,
+    token,
+    words,
+)
 
+WISHES = Wishes(zone="UTC", hour=8, frequency=Frequency.DAILY, max_papers=12)
 DAY = datetime(2026, 5, 28, 6, tzinfo=UTC)  # a Thursday
 EVIL = "</title><script>alert(1)</script>\"'&{{ 7*7 }}\u202e\x0b]]>"
 
@@ -191,6 +208,31 @@ def test_a_paper_with_all_that_is_known_of_it(web: Running) -> None:
     [topic] = page.cssselect("aside[aria-labelledby=topics] a")
     assert words(topic) == "Agents"
     assert page.cssselect("meta[property='og:description']")[0].get("content") == "Agents read."
+
+
+@pytest.mark.parametrize(
+    ("thumbnail", "card"),
+    [
+        ("https://cdn.example.org/2605.01234.png", "summary_large_image"),
+        ("http://cdn.example.org/2605.01234.png", "summary"),
+        ("javascript:alert(1)", "summary"),
+        ('https://cdn.example.org/"><script>', "summary"),
+        ("https://", "summary"),
+        ("", "summary"),
+    ],
+)
+def test_a_social_card_has_the_papers_picture(web: Running, thumbnail: str, card: str) -> None:
+    paper_id = add_paper(web.engine, "Seen", DAY, links={"thumbnail": thumbnail})
+    response = web.get(f"/p/{paper_id}")
+    head = {
+        str(meta.get("property") or meta.get("name")): meta.get("content")
+        for meta in html.fromstring(response.text).cssselect("meta")
+    }
+    assert head["twitter:card"] == card
+    assert head.get("og:image") == (None if card == "summary" else thumbnail)
+    assert ("og:image:alt" in head) is ("og:image" in head)
+    assert not html.fromstring(response.text).cssselect("img, [src^='https:']")
+    assert "img-src 'self'" in response.headers["content-security-policy"]
 
 
 @pytest.mark.parametrize(
@@ -415,14 +457,96 @@ def test_crawlers_stay_out_of_what_is_personal(web: Running) -> None:
     assert "Sitemap: http://localhost:8000/sitemap.xml\n" in said
 
 
+PUBLIC = (
+    *("/week", "/month", "/papers/2026-05-28", "/papers/2026-05", "/papers/2026-W22", "/p/{id}"),
+    *("/p/{id}.bib", "/topics", "/topics/secrets", "/search", "/sitemap.xml"),
+    *("/sitemap-2026-05.xml", "/feed.atom", "/feed.json", "/search/feed.atom"),
+    *("/search/feed.json", "/topics/secrets/feed.atom", "/topics/secrets/feed.json"),
+)
+
+
+def test_all_that_is_public_is_known_here(web: Running) -> None:
+    """What the next test asks of a closed house is all that an open one shows to everybody."""
+
+    def routes(site: WebSite) -> set[str]:
+        plan: Any = None  # for previews, which nobody asks for here
+        app = create_app(
+            accounts=web.accounts, plan=plan, templates=TEMPLATES, site=site, probe=PROBE
+        )
+        return {route.path for route in app.routes if isinstance(route, Route)}
+
+    shown = {
+        re.sub(r"2026-[\dW-]+", "*", path.format(id="*")).replace("secrets", "*") for path in PUBLIC
+    }
+    open_, closed = routes(SITE), routes(replace(SITE, public=False))
+    assert {re.sub(r"\{.*?\}", "*", path) for path in open_ - closed} | {"/p/*.bib"} == shown
+
+
+def test_a_saved_feed_leads_somewhere_in_a_closed_house(tmp_path: Path) -> None:
+    with serving(tmp_path, site=replace(SITE, public=False)) as closed:
+        ids = set()
+        for address in ("ada@example.org", "bob@example.org"):
+            person = add_subscriber(closed.engine, address, WISHES)
+            paper_id = add_paper(closed.engine, "Kept", DAY, url="https://papers.example.org/1")
+            with writing(closed.engine) as connection:
+                feedback.give(connection, person, paper_id, Action.SAVE, digest_id=1, now=NOW)
+            path = f"/saved/{token(Purpose.SAVED, person)}"
+            found = feedparser.parse(closed.get(f"{path}/feed.atom").content)
+            assert [entry.link for entry in found.entries] == ["https://papers.example.org/1"]
+            [item] = json.loads(closed.get(f"{path}/feed.json").content)["items"]
+            assert item["url"] == "https://papers.example.org/1"
+            again = feedparser.parse(closed.get(f"{path}/feed.atom").content)
+            assert again.feed.id == found.feed.id
+            assert token(Purpose.SAVED, person) not in found.feed.id
+            ids.add(found.feed.id)
+        assert len(ids) == 2  # or a reader's program would take two people's for one
+
+
+def test_what_somebody_said_and_saved_comes_in_pages(web: Running) -> None:
+    person = add_subscriber(web.engine, "ada@example.org", WISHES)
+    for number in range(60):
+        paper_id = add_paper(web.engine, f"Title {number} " + "of words " * 30, DAY)
+        with writing(web.engine) as connection:
+            for action in (Action.SAVE, Action.MORE):
+                at = NOW + timedelta(seconds=number)
+                feedback.give(connection, person, paper_id, action, now=at)
+    saved, own = token(Purpose.SAVED, person), token(Purpose.PREFERENCES, person)
+    for path, listed, sizes in (
+        (f"/saved/{saved}", "article h2", (50, 10)),
+        (f"/me/{own}", ".given li", (50, 50, 20)),
+    ):
+        seen = []
+        for number, size in enumerate(sizes, start=1):
+            response = web.get(f"{path}?page={number}")
+            assert len(response.content) < 100_000
+            page = html.fromstring(response.text)
+            found = [words(node) for node in page.cssselect(listed)]
+            assert len(found) == size
+            assert bool(page.cssselect(".pages a[rel=next]")) is (number < len(sizes))
+            for link in page.cssselect(".pages a"):
+                assert (
+                    web.client.get(httpx.URL(path).join(str(link.get("href")))).status_code == 200
+                )
+            seen += found
+        assert len(set(seen)) == len(seen) == sum(sizes)
+        assert "Title 59 " in seen[0]
+        for page_ in ("0", "-1", "x", str(len(sizes) + 1)):
+            assert web.get(f"{path}?page={page_}").status_code == 404
+    feed = feedparser.parse(web.get(f"/saved/{saved}/feed.atom").content)
+    assert len(feed.entries) == 50
+
+
 def test_a_house_can_keep_its_papers_to_itself(tmp_path: Path) -> None:
     with serving(tmp_path, site=replace(SITE, public=False)) as closed:
         paper_id = add_paper(closed.engine, "Secret", DAY)
-        for path in (
-            *("/week", "/month", "/papers/2026-05-28", f"/p/{paper_id}", "/topics", "/search"),
-            *("/feed.atom", "/search/feed.json", "/sitemap.xml"),
-        ):
-            assert closed.get(path).status_code == 404
+        with writing(closed.engine) as connection:
+            topics.add(connection, "Secrets", "secret", slug="secrets", now=NOW)
+        for path in PUBLIC:
+            filled = path.format(id=paper_id)
+            for more in ("", "?q=secret"):
+                answer = closed.get(filled + more)
+                assert answer.status_code == 404, path
+                assert "secret" not in answer.text.casefold().replace("?q=secret", "")
         page = html.fromstring(closed.get("/").text)
         assert page.cssselect("form[action='/subscribe']")
         assert "Secret" not in words(page)

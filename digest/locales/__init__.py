@@ -60,6 +60,11 @@ class Language:
         """`a, b and c`."""
         return _list(tuple(names), locale=self.formats)
 
+    def joined(self, names: Sequence[str]) -> str:
+        """`a, b, c`: a series that goes on or stands alone; `a、b、c` in Japanese."""
+        between: str = self.formats.list_patterns["standard"]["start"]
+        return between.replace("{0}", "").replace("{1}", "").join(names)
+
     def day(self, value: date, pattern: str = "long") -> str:
         """`3 March 2026`; `full` puts the weekday before it, `EEEE` is the weekday alone."""
         return _date(value, pattern, locale=self.formats)

@@ -14,6 +14,14 @@ from digest.papers.withdrawal import is_withdrawn
 _TRUST = {"arxiv": 0, "huggingface": 1}
 _ANNOUNCED = (Kind.NEW, Kind.CROSS)
 
+# What a paper holds of what its sources say. Only a broken or hostile one says more; all that is
+# made of a paper (index, matches, cards, pages, feeds) takes its time by these. arXiv's abstracts
+# have at most 1,920 characters, and the longest list of authors that is known 5,154 names.
+LONGEST = 20_000  # characters of a text
+LONGEST_LINE = 2_000  # of a title, an organisation, a venue or a comment
+LONGEST_NAMES = 250_000  # of all authors
+LONGEST_LIST = 20_000  # of all keywords, or categories
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeenRecord:
@@ -30,7 +38,7 @@ def combine(records: Sequence[SeenRecord], paper_id: int = 0) -> Paper:
 
     Each text is the first one that is not empty, arXiv's before others'; an abstract that no
     arXiv record has is the longest one. Links, keywords and categories are united, a signal is its
-    maximum over the sources.
+    maximum over the sources. What is endless is cut.
     """
     if not records:
         raise ValueError("a paper has at least one record")
@@ -40,20 +48,29 @@ def combine(records: Sequence[SeenRecord], paper_id: int = 0) -> Paper:
     arxiv_id = next((value for kind, value in keys if kind == "arxiv"), None)
     authoritative = [record for record in every if record.source == "arxiv"]
     announced = [record for record in every if record.kind in _ANNOUNCED] or every
+    authors = next((record.authors for record in authoritative if record.authors), ()) or max(
+        (record.authors for record in every), key=len
+    )
     return Paper(
         id=paper_id,
-        title=_first(record.title for record in every),
+        title=_cut(_first(record.title for record in every), LONGEST_LINE),
         url=f"https://arxiv.org/abs/{arxiv_id}" if arxiv_id else every[0].url,
-        abstract=_first(record.abstract for record in authoritative)
-        or max((record.abstract for record in every), key=len),
-        summary=_first(record.summary for record in every),
-        authors=next((record.authors for record in authoritative if record.authors), ())
-        or max((record.authors for record in every), key=len),
-        organisation=_first(record.organisation for record in every),
-        venue=_first(record.venue for record in every),
-        comment=_first(record.comment for record in every),
-        keywords=tuple(_distinct(word for record in every for word in record.keywords)),
-        categories=tuple(_distinct(name for record in every for name in record.categories)),
+        abstract=_cut(
+            _first(record.abstract for record in authoritative)
+            or max((record.abstract for record in every), key=len),
+            LONGEST,
+        ),
+        summary=_cut(_first(record.summary for record in every), LONGEST),
+        authors=_fitting(authors, LONGEST_NAMES),
+        organisation=_cut(_first(record.organisation for record in every), LONGEST_LINE),
+        venue=_cut(_first(record.venue for record in every), LONGEST_LINE),
+        comment=_cut(_first(record.comment for record in every), LONGEST_LINE),
+        keywords=_fitting(
+            _distinct(word for record in every for word in record.keywords), LONGEST_LIST
+        ),
+        categories=_fitting(
+            _distinct(name for record in every for name in record.categories), LONGEST_LIST
+        ),
         sources=tuple(dict.fromkeys(record.source for record in every)),
         links=_links(every, arxiv_id),
         signals=_signals(every),
@@ -109,6 +126,23 @@ def _rank(seen: SeenRecord) -> tuple[int, int, float, str, str, int]:
 
 def _first(texts: Iterable[str]) -> str:
     return next((text for text in texts if text), "")
+
+
+def _cut(text: str, most: int) -> str:
+    """The text, or its beginning up to the end of a word."""
+    if len(text) <= most:
+        return text
+    return text[: most + 1].rpartition(" ")[0] or text[:most]
+
+
+def _fitting(names: Iterable[str], most: int) -> tuple[str, ...]:
+    """The first names that have at most so many characters in all; a longer one is left out."""
+    found: list[str] = []
+    for name in names:
+        if len(name) <= most:
+            most -= len(name) + 1
+            found.append(name)
+    return tuple(found)
 
 
 def _distinct(words: Iterable[str]) -> Iterator[str]:

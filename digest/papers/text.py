@@ -67,7 +67,10 @@ def _fold(text: str) -> str:
 
 # ------------------------------------------------------------------ sentences
 
-_END = re.compile(r"[.!?]+[\"'”’)\]]*\s+(?=[\"'“‘(\[]*[^\W_])")
+# A run of dots is looked at from its first one alone, and of what stands around it only so much:
+# else a text that is made for it takes minutes.
+_END = re.compile(r"(?<![.!?])[.!?]+[\"'”’)\]]*\s+(?=[\"'“‘(\[]*[^\W_])")
+_AROUND = 40  # characters
 _NEVER_LAST = re.compile(
     r"cf|ch|chap|dr|e\.g|eds?|eg|eqn?s?|figs?|i\.e|ie|lem|mrs?|ms|pp?|prof|prop|refs?|resp|secs?|sect|"
     r"st|tab|thm|vol|vs|viz|w\.r\.t|wrt",
@@ -105,7 +108,8 @@ def sentences(text: str) -> tuple[str, ...]:
     found: list[str] = []
     start = 0
     for end in _END.finditer(text):
-        if _ends_sentence(text[start : end.start() + 1], text[end.end() :]):
+        before = text[max(start, end.start() - _AROUND) : end.start() + 1]
+        if _ends_sentence(before, text[end.end() : end.end() + _AROUND]):
             found.append(text[start : end.end()].strip())
             start = end.end()
     rest = text[start:].strip()

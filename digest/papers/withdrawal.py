@@ -11,6 +11,7 @@ import re
 _WORK = r"(?:paper|submissions?|article|manuscript|preprint|work|note|draft|version)"
 _SAYS = r"(?:(?:has been|have been|is|was|is being) )?(?:hereby |now |temporarily )?withdrawn\b"
 _ADMIN = r"(?:arxiv admin note: ?)?"
+_GAP = r"\W{0,20}"  # without a bound, a line of ten thousand dots took seconds
 
 _OPENING = re.compile(
     rf"^\W*{_ADMIN}(?:(?:this|the)(?: following| present)? )?{_WORK} {_SAYS}"
@@ -19,7 +20,7 @@ _OPENING = re.compile(
 )
 _LATER = re.compile(rf"[.;:\])] ?{_ADMIN}this {_WORK} {_SAYS}", re.IGNORECASE)
 _COMMENT = re.compile(
-    rf"(?:^|[.;:,\])(-])\W*{_ADMIN}(?:(?:(?:this|the)(?: present)? )?{_WORK} {_SAYS}"
+    rf"(?:^|[.;:,\])(-]){_GAP}{_ADMIN}(?:(?:(?:this|the)(?: present)? )?{_WORK} {_SAYS}"
     r"|withdrawn(?= by\b| for\b| due\b| because\b| since\b| as\b|\W*$|[.,:;]))",
     re.IGNORECASE,
 )

@@ -115,7 +115,7 @@ def subscription(schedule: Schedule, since: date, *, language: Language) -> str:
 def byline(authors: Sequence[str], *, language: Language) -> str:
     """The first three authors, and how many more there are."""
     people = [author for author in authors if any(map(str.isalnum, author))]  # arXiv has ":"
-    names = ", ".join(_name(author) for author in people[:3])
+    names = language.joined([_name(author) for author in people[:3]])
     more = len(people) - 3
     if more <= 0:
         return names

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, delete, func, select
+from sqlalchemy import ColumnElement, Connection, Select, delete, func, select
 
 from digest import schema
 from digest.models import Action, Feedback
@@ -70,6 +71,33 @@ def given(
     offset: int = 0,
 ) -> list[Feedback]:
     """What somebody said, the newest first, of papers as they are now; each paper once."""
+    said = _given(subscriber_id, action).subquery()
+    rows = (
+        select(said)
+        .order_by(said.c.given_at.desc(), said.c.id, said.c.action)
+        .limit(limit)
+        .offset(offset)
+    )
+    return [
+        Feedback(
+            paper_id=row.id,
+            action=Action(row.action),
+            title=row.title,
+            url=row.url,
+            given_at=row.given_at,
+            digest_id=row.digest_id,
+        )
+        for row in connection.execute(rows)
+    ]
+
+
+def count(connection: Connection, subscriber_id: int, action: Action | None = None) -> int:
+    """How many `given` would list."""
+    said = _given(subscriber_id, action).subquery()
+    return connection.execute(select(func.count()).select_from(said)).scalar_one()
+
+
+def _given(subscriber_id: int, action: Action | None) -> Select[Any]:
     as_said, now = schema.paper.alias("as_said"), schema.paper.alias("as_is")
     rows = (
         select(
@@ -84,23 +112,8 @@ def given(
         .join(now, now.c.id == func.coalesce(as_said.c.merged_into, as_said.c.id))
         .where(_table.c.subscriber_id == subscriber_id)
         .group_by(now.c.id, now.c.title, now.c.url, _table.c.action)
-        .order_by(func.max(_table.c.given_at).desc(), now.c.id, _table.c.action)
-        .limit(limit)
-        .offset(offset)
     )
-    if action is not None:
-        rows = rows.where(_table.c.action == action)
-    return [
-        Feedback(
-            paper_id=row.id,
-            action=Action(row.action),
-            title=row.title,
-            url=row.url,
-            given_at=row.given_at,
-            digest_id=row.digest_id,
-        )
-        for row in connection.execute(rows)
-    ]
+    return rows if action is None else rows.where(_table.c.action == action)
 
 
 def _works(connection: Connection, paper_id: int) -> Collection[int]:

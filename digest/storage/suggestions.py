@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, func, or_, select
+from collections.abc import Iterator
+from string import ascii_lowercase
+
+from sqlalchemy import Connection, String, bindparam, func, select
 
 from digest import schema
+from digest.storage.database import given, listed, packed, unpacked
 from digest.storage.index import frequencies
 from digest.storage.search import count
 from digest.topics.correction import RARE, corrected, meant, reach
@@ -15,6 +19,7 @@ from digest.topics.spelling import AUTHOR
 
 _NEAR = 2_000  # words that are compared with one that was typed, the most frequent first
 _WORDS = 6  # that are looked at
+_SURE = 2  # letters after a wrong first one that are right, or more would have to be compared
 
 _term = schema.term
 
@@ -23,7 +28,8 @@ def suggest(connection: Connection, query: Query) -> str | None:
     """`query` with its unknown words corrected, if that finds more; None: nothing better is known.
 
     Looked for is a word of about the same length that begins with the first or the second letter
-    of what was typed. Prefixes, names of organisations and what stands after NOT stay as they are.
+    of what was typed; or with another letter, and then with what was typed, or with that but for
+    its first letter. Prefixes, names of organisations and what stands after NOT stay as they are.
     """
     typed = {
         (leaf.field, term): (AUTHOR if leaf.field == "author" else "") + term
@@ -47,22 +53,35 @@ def suggest(connection: Connection, query: Query) -> str | None:
 
 def _meant(connection: Connection, word: str, papers: int, field: str) -> str | None:
     begins = AUTHOR if field == "author" else ""
-    starts = [begins + letter for letter in dict.fromkeys(word[:2])]
     most = reach(word)
     length = len(begins + word)
-    rows = connection.execute(
+    dialect = connection.dialect.name
+    ranges = [(begins + start, begins + start[:-1] + _after(start[-1])) for start in _starts(word)]
+    between = given(dialect, bindparam("rows", packed(ranges)), first=String(), end=String())
+    near = (
         select(_term.c.term, _term.c.papers)
+        .join(between, (_term.c.term >= between.c.first) & (_term.c.term < between.c.end))
         .where(
-            or_(
-                *(
-                    (_term.c.term >= start) & (_term.c.term < start[:-1] + chr(ord(start[-1]) + 1))
-                    for start in starts
-                )
-            ),
             func.length(_term.c.term).between(length - most, length + most),
             _term.c.papers >= RARE,
         )
         .order_by(_term.c.papers.desc(), _term.c.term)
         .limit(_NEAR)
+        .subquery()
     )
-    return meant(word, papers, ((row[0].removeprefix(begins), row[1]) for row in rows))
+    found = unpacked(connection.execute(select(listed(dialect, near.c.term, near.c.papers))))
+    return meant(word, papers, ((term.removeprefix(begins), number) for term, number in found))
+
+
+def _starts(word: str) -> Iterator[str]:
+    """How a word may begin that was meant by `word`; none begins with another."""
+    near = dict.fromkeys(word[:2])
+    yield from near
+    for letter in ascii_lowercase:
+        if letter not in near:
+            yield letter + word[:_SURE]
+            yield letter + word[1 : 1 + _SURE]
+
+
+def _after(letter: str) -> str:
+    return chr(ord(letter) + 1)

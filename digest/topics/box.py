@@ -35,7 +35,7 @@ class Reading:
 
     @property
     def canonical(self) -> str:
-        """The query in its short form, equal for all texts that ask for the same; or nothing."""
+        """The query in its short form, or nothing."""
         return "" if self.query is None else str(self.query)
 
 

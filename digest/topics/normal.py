@@ -61,6 +61,21 @@ def loosened(query: Query, is_loose: Callable[[Leaf], bool]) -> Query | None:
             return query
 
 
+def folded(query: Query) -> Query:
+    """The same filter in small letters: equal for all that differ by these alone."""
+    match query:
+        case And() | Or():
+            return replace(query, parts=tuple(map(folded, query.parts)))
+        case Not():
+            return replace(query, part=folded(query.part))
+        case Text():
+            return replace(query, text=query.text.casefold())
+        case Name():
+            return replace(query, text=query.folded)
+        case _:
+            return query
+
+
 def asked(query: Query) -> Query | None:
     """The words that a filter in normal form asks for: no NOT, and nothing but words."""
     match query:

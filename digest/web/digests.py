@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import lxml.html
@@ -13,11 +14,13 @@ from digest.rendering import compose
 from digest.storage import shown
 from digest.storage.database import reading
 from digest.storage.shown import Shown
-from digest.tokens import Purpose, digest_of
+from digest.tokens import SHAPE, Purpose, digest_of
+from digest.web.middleware import TOKENS
 from digest.web.view import MAIL_POLICY, Web
 
-# Of these the page keeps nothing: they lead to the reader's own pages.
-PERSONAL = ("f", "me", "settings", "u", "v")
+# Of these the page keeps nothing: they lead to the reader's own pages. Whatever the host: the
+# house may have had another name when the digest was made.
+PERSONAL = re.compile(rf"/({TOKENS})/{SHAPE.pattern}")
 
 
 def page(web: Web, request: Request) -> Response:
@@ -38,7 +41,7 @@ def document(web: Web, request: Request) -> Response:
     # Why somebody gets it, and from when on, is theirs to tell.
     html, _ = compose(found.skeleton, found.cards, {**found.personal, "why": ""})
     return HTMLResponse(
-        _impersonal(html, base=web.site.base_url),
+        _impersonal(html),
         headers={"Content-Security-Policy": MAIL_POLICY},
     )
 
@@ -53,12 +56,11 @@ def _found(web: Web, request: Request) -> Shown:
     return found
 
 
-def _impersonal(html: str, *, base: str) -> str:
+def _impersonal(html: str) -> str:
     """The document without the links that are one reader's; its others open in a new tab."""
     root: Any = lxml.html.document_fromstring(html)
-    own = tuple(f"{base}/{name}/" for name in PERSONAL)
     for link in root.xpath("//a[@href]"):
-        if str(link.get("href")).startswith(own):
+        if PERSONAL.search(str(link.get("href"))):
             link.drop_tree()
     root.head.insert(0, root.makeelement("base", target="_blank"))
     for empty in root.xpath("//p[contains(concat(' ', @class, ' '), ' acts ')]"):

@@ -21,6 +21,7 @@ from digest.web.view import Web, paper_path
 
 FRESH = 300  # seconds for which a reader's program need not ask again
 TYPES = {"atom": "application/atom+xml", "json": "application/feed+json"}
+AUTHORS = 1_000  # that are named; a collaboration can have more, and a page ends somewhere
 _ATOM = "http://www.w3.org/2005/Atom"
 _EVER = datetime(1970, 1, 1, tzinfo=UTC)
 # XML 1.0, 2.2: these stand in no document, however they are written.
@@ -34,7 +35,8 @@ class Feed:
     title: str
     path: str  # of the page
     papers: Sequence[Paper]
-    private: bool = False  # nobody between may keep it, and its id does not name its address
+    id: str = ""  # by which it is known for ever; its page's path where none is given
+    private: bool = False  # nobody between may keep it
 
 
 def answer(web: Web, request: Request, kind: str, feed: Feed) -> Response:
@@ -44,15 +46,16 @@ def answer(web: Web, request: Request, kind: str, feed: Feed) -> Response:
     if request.url.query:
         here += f"?{request.url.query}"
     make = atom if kind == "atom" else json_feed
-    response = Response(make(feed, base=base, here=here), media_type=TYPES[kind])
+    content = make(feed, base=base, here=here, public=web.site.public)
+    response = Response(content, media_type=TYPES[kind])
     return conditional(request, response, seconds=FRESH, private=feed.private)
 
 
-def atom(feed: Feed, *, base: str, here: str) -> bytes:
-    """The feed as Atom."""
+def atom(feed: Feed, *, base: str, here: str, public: bool) -> bytes:
+    """The feed as Atom; where papers have `public` pages it leads there, else to their source."""
     root = ET.Element("feed", xmlns=_ATOM)
     _add(root, "title", feed.title)
-    _add(root, "id", _id(base, "saved" if feed.private else feed.path.strip("/") or "papers"))
+    _add(root, "id", _id(base, feed.id or feed.path.strip("/") or "papers"))
     _add(root, "updated", _instant(max((_updated(paper) for paper in feed.papers), default=_EVER)))
     _add(root, "link", rel="self", type=TYPES["atom"], href=here)
     _add(root, "link", rel="alternate", type="text/html", href=base + feed.path)
@@ -63,10 +66,13 @@ def atom(feed: Feed, *, base: str, here: str) -> bytes:
         _add(entry, "updated", _instant(_updated(paper)))
         if paper.published_at:
             _add(entry, "published", _instant(paper.published_at))
-        _add(entry, "link", rel="alternate", type="text/html", href=base + paper_path(paper.name))
-        if url := web_url(paper.url):
-            _add(entry, "link", rel="related", href=url)
-        for author in paper.authors:
+        url = web_url(paper.url)
+        if public:
+            page = base + paper_path(paper.name)
+            _add(entry, "link", rel="alternate", type="text/html", href=page)
+        if url:
+            _add(entry, "link", rel="related" if public else "alternate", href=url)
+        for author in paper.authors[:AUTHORS]:
             _add(ET.SubElement(entry, "author"), "name", one_line(author) or "?")
         if not paper.authors:  # RFC 4287, 4.1.2: an entry has an author, or its feed has
             _add(ET.SubElement(entry, "author"), "name", one_line(paper.organisation) or "?")
@@ -77,19 +83,19 @@ def atom(feed: Feed, *, base: str, here: str) -> bytes:
     return whole
 
 
-def json_feed(feed: Feed, *, base: str, here: str) -> bytes:
-    """The feed as JSON Feed 1.1 (jsonfeed.org)."""
+def json_feed(feed: Feed, *, base: str, here: str, public: bool) -> bytes:
+    """The feed as JSON Feed 1.1 (jsonfeed.org); `public` as for Atom."""
     items: list[dict[str, Any]] = [
         {
             "id": _id(base, f"paper/{paper.id}"),
-            "url": base + paper_path(paper.name),
+            "url": base + paper_path(paper.name) if public else web_url(paper.url),
             "external_url": web_url(paper.url),
             "title": one_line(paper.title),
             "content_text": one_line(paper.abstract or paper.summary),
             "summary": one_line(paper.summary),
             "date_published": _instant(paper.published_at) if paper.published_at else "",
             "date_modified": _instant(_updated(paper)),
-            "authors": [{"name": one_line(author)} for author in paper.authors],
+            "authors": [{"name": one_line(author)} for author in paper.authors[:AUTHORS]],
             "tags": [one_line(category) for category in paper.categories],
         }
         for paper in feed.papers

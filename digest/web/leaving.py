@@ -15,7 +15,7 @@ from digest.pipeline import accounts
 from digest.pipeline.accounts import Instead, Why
 from digest.pipeline.accounts.leaving import BY_LINK, BY_ONE_CLICK
 from digest.tokens import Purpose, verify
-from digest.web.forms import is_ours, text
+from digest.web.forms import fields, is_ours, text
 from digest.web.view import Web
 
 
@@ -31,7 +31,7 @@ async def way_out(web: Web, request: Request) -> Response:
     claim = verify(token, Purpose.UNSUBSCRIBE, secrets=house.secrets, now=house.clock())
     if request.method != "POST":
         return await run_in_threadpool(web.page, request, "unsubscribe.html")
-    form = await request.form(max_files=0, max_fields=20)
+    form = await fields(request, most=20)
     one_click = form.get("List-Unsubscribe") == "One-Click"
     if not one_click:
         if form.get("confirm") != "yes":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import sha256
 
 from sqlalchemy import Connection
 from starlette.datastructures import FormData
@@ -18,12 +19,11 @@ from digest.storage import topics as all_topics
 from digest.storage.database import reading, writing
 from digest.tokens import Purpose, digest_of
 from digest.web.feeds import Feed, answer
-from digest.web.forms import text
-from digest.web.lists import cards
+from digest.web.forms import natural, text
+from digest.web.lists import PAGE, cards, page_number
 from digest.web.view import Web
 
 MUTE = "mute"
-SAVED = 200  # papers that the list of saved ones shows, the newest first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,8 +106,8 @@ def _meant(web: Web, request: Request, connection: Connection) -> Meant:
     opened = web.opened(request, Purpose.FEEDBACK)
     _, slot = digest_of(opened.subject)
     found = shown.load(connection, opened.person.id, slot)
-    place = request.path_params["item"]
-    if found is None or not 1 <= place <= len(found.items):
+    place = natural(request.path_params["item"])
+    if found is None or place is None or not 1 <= place <= len(found.items):
         raise HTTPException(410 if found and not found.items else 404)
     item = found.items[place - 1]
     try:
@@ -138,24 +138,43 @@ def _action(name: str, *, unknown: int = 400) -> Action:
 
 def saved(web: Web, request: Request) -> Response:
     """The list of them, the newest first."""
+    opened = web.opened(request, Purpose.SAVED)
+    with reading(web.engine) as connection:
+        count = feedback.count(connection, opened.person.id, Action.SAVE)
+        pages = max(1, -(-count // PAGE))
+        page = page_number(request, pages=pages)
+        start = (page - 1) * PAGE
+        found = _saved(connection, opened.person.id, start=start)
     return web.page(
         request,
         "saved.html",
-        papers=cards(web, request, _saved(web, request)),
+        papers=cards(web, request, found),
         token=request.path_params["token"],
+        start=start,
+        count=count,
+        page=page,
+        pages=pages,
     )
 
 
 def feed(web: Web, kind: str, request: Request) -> Response:
-    """The same as a feed."""
-    found = _saved(web, request)
-    title = f"{web.language(request).gettext('Saved papers')} · {web.site.name}"
-    path = request.url.path.rpartition("/")[0]
-    return answer(web, request, kind, Feed(title=title, path=path, papers=found, private=True))
-
-
-def _saved(web: Web, request: Request) -> list[Paper]:
+    """The newest of them as a feed."""
     opened = web.opened(request, Purpose.SAVED)
     with reading(web.engine) as connection:
-        given = feedback.given(connection, opened.person.id, Action.SAVE, limit=SAVED)
-        return listings.by_id(connection, [one.paper_id for one in given])
+        found = _saved(connection, opened.person.id, start=0)
+    title = f"{web.language(request).gettext('Saved papers')} · {web.site.name}"
+    # One for each address, but not the address, for whoever has that may read on.
+    mark = sha256(request.path_params["token"].encode()).hexdigest()[:16]
+    whole = Feed(
+        title=title,
+        path=request.url.path.rpartition("/")[0],
+        papers=found,
+        id=f"saved/{mark}",
+        private=True,
+    )
+    return answer(web, request, kind, whole)
+
+
+def _saved(connection: Connection, subscriber_id: int, *, start: int) -> list[Paper]:
+    given = feedback.given(connection, subscriber_id, Action.SAVE, limit=PAGE, offset=start)
+    return listings.by_id(connection, [one.paper_id for one in given])

@@ -14,18 +14,19 @@ from digest.models import Paper, Topic
 from digest.papers.bibtex import bibtex
 from digest.papers.identity import parse_arxiv_id
 from digest.rendering.card import Entry, every_link, organisation, view
-from digest.rendering.prose import one_line, shorten
+from digest.rendering.prose import one_line, shorten, web_url
 from digest.storage import listings, papers
 from digest.storage import topics as all_topics
 from digest.storage.database import reading
 from digest.storage.similar import similar
 from digest.topics.language import Query, parse
-from digest.topics.match import Document, index, match
+from digest.topics.match import Document, index, strength
 from digest.web import chart
+from digest.web.feeds import AUTHORS
+from digest.web.forms import natural
 from digest.web.periods import containing
 from digest.web.view import Web, paper_path
 
-AUTHORS = 1_000  # that a page names; a collaboration can have more, and a page ends somewhere
 ABSTRACT = 20_000  # characters, which only a broken source has
 CARD = 300  # characters of a social card's description
 ALIKE = 5  # papers like it, beside it
@@ -49,9 +50,8 @@ def page(web: Web, request: Request) -> Response:
             return Response(bibtex(paper), media_type="application/x-bibtex")
         readings = listings.votes_over_time(connection, paper.id)
         alike = similar(connection, paper.id, limit=ALIKE)
-        topics = all_topics.all_topics(connection)
-    document = index(paper)
-    matching = [topic for topic in topics if _is_in(topic, document)]
+        indexed = index(paper)
+        matching = [one for one in all_topics.all_topics(connection) if _is_in(one, indexed)]
     language = web.language(request)
     day = paper.listed_at.date() if paper.listed_at else None
     return web.page(
@@ -71,6 +71,7 @@ def page(web: Web, request: Request) -> Response:
         summary=one_line(paper.summary),
         description=shorten(one_line(paper.summary or paper.abstract), CARD),
         links=every_link(paper, language=language),
+        picture=_picture(paper),
         topics=matching,
         alike=alike,
         chart=chart.line(readings),
@@ -81,8 +82,8 @@ def page(web: Web, request: Request) -> Response:
 
 def _find(connection: Connection, name: str) -> Paper:
     try:
-        if name.isascii() and name.isdigit() and len(name) < 19 and name[0] != "0":
-            return papers.get(connection, int(name))
+        if (number := natural(name)) and name[0] != "0":
+            return papers.get(connection, number)
         if found := parse_arxiv_id(name):
             return listings.by_arxiv_id(connection, found[0])
     except NotFound:
@@ -90,9 +91,15 @@ def _find(connection: Connection, name: str) -> Paper:
     raise HTTPException(404)
 
 
+def _picture(paper: Paper) -> str:
+    """What a social card may show: crawlers of other sites fetch it, never who reads the page."""
+    address = web_url(paper.links.get("thumbnail", ""))
+    return address if address.startswith("https://") else ""
+
+
 def _is_in(topic: Topic, document: Document) -> bool:
     query = _query(topic.query)
-    return query is not None and match(query, document) is not None
+    return query is not None and strength(query, document) is not None
 
 
 @lru_cache(maxsize=1024)

@@ -22,12 +22,11 @@ from digest.storage import feedback, interests, subscribers, topics
 from digest.storage.database import reading, writing
 from digest.suppression import masked
 from digest.tokens import Purpose, sign
-from digest.web.forms import refused, text
+from digest.web.forms import natural, refused, text
 from digest.web.joining import LONGEST_ADDRESS
+from digest.web.lists import PAGE, page_number
 from digest.web.view import MAIL_POLICY, Web
 from digest.web.wishes import Asked, read_all, stored, zones
-
-GIVEN = 100  # opinions that the page shows; older ones still count
 
 
 def page(web: Web, request: Request) -> Response:
@@ -129,6 +128,10 @@ def _show(
 ) -> Response:
     now = web.accounts.clock()
     known: list[Topic] = topics.all_topics(connection)
+    said = feedback.count(connection, person.id)
+    pages = max(1, -(-said // PAGE))
+    number = page_number(request, pages=pages)
+    start = (number - 1) * PAGE
     return web.page(
         request,
         "preferences.html",
@@ -140,7 +143,11 @@ def _show(
         topics=known,
         zones=zones(),
         languages=sorted(locales.available()),
-        given=feedback.given(connection, person.id, limit=GIVEN),
+        given=feedback.given(connection, person.id, limit=PAGE, offset=start),
+        opinions=said,
+        start=start,
+        page=number,
+        pages=pages,
         saved=accounts.saved_link(web.accounts, person.id),
         way_out=sign(Purpose.UNSUBSCRIBE, person.id, secrets=web.accounts.secrets, now=now),
         done=request.query_params.get("done", ""),
@@ -209,10 +216,13 @@ def _limited(web: Web, request: Request, field: str, *, refused: bool) -> dict[s
 
 
 def _take_back(web: Web, _request: Request, form: FormData, person: Subscriber) -> dict[str, str]:
+    paper_id = natural(text(form, "paper"))
     try:
-        paper_id, action = int(text(form, "paper")), Action(text(form, "action"))
+        action = Action(text(form, "action"))
     except ValueError:
         raise HTTPException(400) from None
+    if paper_id is None:
+        raise HTTPException(400)
     with writing(web.engine) as connection:
         feedback.take_back(connection, person.id, paper_id, action)
     return {}
