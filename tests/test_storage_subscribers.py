@@ -12,7 +12,7 @@ from sqlalchemy import Engine, select, update
 from digest import schema
 from digest.errors import AlreadyExists, NotFound
 from digest.models import Frequency, Newcomer, Schedule, Status, Subscriber
-from digest.storage import schedules, subscribers, topics
+from digest.storage import schedules, standing, subscribers, topics
 from digest.storage.database import reading, writing
 from digest.storage.subscribers import Answer
 from tests.desk import DAILY, Desk
@@ -83,6 +83,17 @@ def test_adding(engine: Engine) -> None:
         with pytest.raises(NotFound):
             subscribers.get(connection, 999)
     assert everyone == ["Ada@Example.org", "Bob@Example.org", "Cy@Example.org"]
+
+
+def test_who_was_asked_is_not_added_by_anybody_else(engine: Engine) -> None:
+    with writing(engine) as connection:
+        standing.add_pending(connection, newcomer("ada"), now=NOW)
+    assert add(engine, newcomer("ada"), newcomer("bob"), newcomer("bob")) == [
+        Answer.ASKED,
+        Answer.ADDED,
+        Answer.THERE,
+    ]
+    assert find(engine, "ada").status is Status.PENDING
 
 
 def test_who_left_does_not_come_back_by_an_import(engine: Engine) -> None:
