@@ -10,11 +10,11 @@ from threading import Barrier
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import insert, select, update
+from sqlalchemy import Connection, insert, select, update
 
 from digest import journal, schema
 from digest.errors import AddressError, InputError, NotFound, TokenError, TokenExpired
-from digest.models import Frequency, State, Status, Wishes
+from digest.models import Frequency, State, Status, Subscriber, Wishes
 from digest.pipeline import accounts
 from digest.pipeline.accounts import Instead, Left, Refusal, Why, mails
 from digest.pipeline.accounts.asking import LOST_LINK, SUBSCRIBE, answer_to
@@ -172,6 +172,8 @@ NASTY = {
     "a zero width space": "ada@exam\u200bple.org",
     "an emoji domain": "ada@\U0001f4a9.example",
     "a percent hack": "ada%example.net@",
+    "an encoded word": "=?utf-8?q?ada?=@example.org",
+    "320 characters in A-labels": "a@" + "ü" * 60 + "." + "ü" * 60 + "." + "ü" * 60 + ".example",
 }
 
 
@@ -201,6 +203,50 @@ def test_what_is_an_address_is_taken(lite: Reception, address: str, same: str) -
     lite.ask(same)
     lite.answer()
     assert [kind for kind, _ in lite.kinds()] == ["confirm", "preferences"]
+
+
+def test_a_letter_that_counts_as_another_keeps_nobody_from_signing_up(
+    reception: Reception,
+) -> None:
+    """A long s counts as an s, but its mailbox may be a stranger's."""
+    reception.ask("\u017fam@example.org")
+    reception.answer()
+    theirs = reception.subject("confirm")
+    reception.ask("Sam@example.org")
+    reception.answer()
+    reception.ask("sam@example.org")  # in case alone they do not differ
+    reception.answer()
+    assert [to for _, to in reception.kinds()] == ["", *["Sam@example.org"] * 2]
+    with pytest.raises(TokenError):  # the stranger's link does not subscribe Sam
+        reception.confirm(theirs)
+    assert reception.confirm(reception.subject("confirm")).anew
+    reception.ask("\u017fam@example.org")
+    reception.answer()
+    assert reception.kinds()[-1] == ("preferences", "Sam@example.org")
+
+
+@pytest.mark.parametrize("reception", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("ask", ["ask", "lose"])
+def test_who_is_erased_while_a_request_is_answered(
+    reception: Reception, ask: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On SQLite one transaction writes at a time; here they may be erased between two steps."""
+    person = reception.subscribe()
+    getattr(reception, ask)()
+    find = subscribers.find
+
+    def slowly(connection: Connection, key: str) -> Subscriber | None:
+        found = find(connection, key)
+        if found is not None and found.id == person:
+            accounts.erase(reception.accounts, person)
+        return found
+
+    monkeypatch.setattr(subscribers, "find", slowly)
+    assert reception.answer() == 1
+    assert reception.status(person) is Status.ERASED
+    mails = [(kind, to) for kind, to in reception.kinds() if to]
+    assert mails == ([("confirm", ADA)] if ask == "ask" else [])
+    assert ("ada@" in reception.everything()) is (ask == "ask")
 
 
 @settings(

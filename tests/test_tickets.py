@@ -133,6 +133,24 @@ def test_a_new_address_that_is_none(still: Reception, address: str) -> None:
         accounts.request_change(still.accounts, 1, address)
 
 
+MOVES = {
+    "to a domain that may": ({"signup": "domains", "domains": {"example.net"}}, None),
+    "to one that may not": ({"signup": "domains", "domains": {"example.org"}}, Refusal.DOMAIN),
+    "while nobody may subscribe": ({"signup": "closed"}, None),
+    "to one that takes no mail": ({"takes_mail": lambda _: False}, Refusal.NO_MAIL),
+}
+
+
+@pytest.mark.parametrize(("changes", "refusal"), MOVES.values(), ids=MOVES)
+def test_a_digest_moves_where_one_may_subscribe(
+    lite: Reception, changes: dict[str, object], refusal: Refusal | None
+) -> None:
+    person = lite.subscribe()
+    lite.changes = changes
+    assert accounts.request_change(lite.accounts, person, BOB) is refusal
+    assert lite.counts()["ticket"] == (0 if refusal else 2)
+
+
 def test_each_side_of_a_change_is_a_mail_of_the_day(lite: Reception) -> None:
     person = lite.subscribe()
     lite.changes = {"limits": FEW}

@@ -19,14 +19,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lxml import html
 from sqlalchemy import delete, select
+from starlette.requests import Request
 
 from digest import inbox, schema
 from digest.models import InterestKind, Status, Subscriber
+from digest.pipeline.accounts import Opened, erase
 from digest.storage import feedback, interests, subscribers
 from digest.storage.database import open_database, reading, writing
 from digest.storage.migrating import upgrade
 from digest.suppression import address_key
-from digest.tokens import Purpose, sign
+from digest.tokens import Purpose, sign, verify
+from digest.web.view import Web
 from tests.local_house import NOW, READER, LocalHouse, local_house
 from tests.web_site import dump, words
 
@@ -176,6 +179,36 @@ def test_a_lost_link_is_mailed(readers: Readers) -> None:
     person, _ = readers.join()
     readers.post("/me", email=person.address.upper())
     assert "Your preferences" in words(readers.get(readers.link("me")))
+
+
+def test_an_expired_link_offers_a_new_one(readers: Readers) -> None:
+    person, _ = readers.join()
+    address = f"late{next(_numbers)}@example.org"
+    readers.post("/subscribe", email=address)
+    link = readers.link("confirm")
+    secrets = readers.house.services.secrets
+    subject = verify(link.rpartition("/")[2], Purpose.CONFIRM, secrets=secrets, now=NOW).subject
+    old = sign(Purpose.CONFIRM, subject, secrets=secrets, now=NOW - timedelta(days=8))
+    lost = sign(Purpose.PREFERENCES, person.id, secrets=secrets, now=NOW - timedelta(days=366))
+    for path, owner, kind in (("confirm", address, "confirm"), ("me", person.address, "me")):
+        page = readers.get(f"/{path}/{old if path == 'confirm' else lost}")
+        assert page.status_code == 410
+        [form] = html.fromstring(page.text).cssselect("main form")
+        answer = readers.post(str(form.get("action")), email=owner, source="expired link")
+        assert answer.status_code == 200
+        assert readers.get(readers.link(kind)).status_code == 200
+    assert readers.post(f"/confirm/{old}").status_code == 410
+    assert not html.fromstring(readers.get("/confirm/x").text).cssselect("main form")
+
+
+def test_a_page_takes_twenty_choices(readers: Readers) -> None:
+    asked = html.fromstring(readers.post("/subscribe", email="often.chosen@example.org").text)
+    [form] = asked.cssselect("form[action^='/choose/']")
+    path = str(form.get("action"))
+    codes = [readers.post(path, hour=str(number)).status_code for number in range(21)]
+    assert codes == [200] * 20 + [429]
+    readers.mailed()
+    assert readers.person("often.chosen@example.org").hour == 19  # the last that was taken
 
 
 def test_what_is_chosen_meanwhile_holds_for_who_is_new(readers: Readers) -> None:
@@ -418,6 +451,29 @@ def test_pausing_and_going_on(readers: Readers) -> None:
     assert "Paused until" in words(readers.get(link))
     assert readers.post(link, what="resume").status_code == 303
     assert readers.person(person.address).status is Status.ACTIVE
+
+
+@pytest.mark.parametrize("what", ["save", "take_back"])
+def test_who_is_erased_while_they_press_a_button_stays_erased(
+    readers: Readers, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    person, link = readers.join()
+    form = readers.form(link)
+    opened = Web.opened
+
+    def slowly(web: Web, request: Request, purpose: Purpose) -> Opened:
+        found = opened(web, request, purpose)
+        erase(web.accounts, person.id)
+        return found
+
+    monkeypatch.setattr(Web, "opened", slowly)
+    fields = {"authors": "Ada Lovelace", "zone": "Asia/Tokyo", "paper": "1", "action": "more"}
+    assert readers.post(link, **form | fields, what=what).status_code == 404
+    monkeypatch.undo()
+    tables = dump(readers.house.services.engine)
+    [row] = [row for row in tables["subscriber"] if row[0] == person.id]
+    assert "Asia/Tokyo" not in row
+    assert "Ada Lovelace" not in str(tables["interest"])
 
 
 def test_new_links_end_the_old_ones_but_not_the_way_out(readers: Readers) -> None:

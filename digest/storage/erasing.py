@@ -208,7 +208,10 @@ def _delete_all(
 def _forget_address(connection: Connection, key: str) -> None:
     """Forget what was asked for an address, and about its domain, if nobody else has it."""
     requests, domains, routes, alerts = schema.request, schema.domain, schema.route, schema.alert
-    connection.execute(delete(requests).where(requests.c.address_key == key))
+    # One that is being answered goes by that, and whoever answers it waits for this to end.
+    waiting = select(requests.c.id).where(requests.c.address_key == key)
+    free = connection.execute(waiting.with_for_update(skip_locked=True)).scalars()
+    connection.execute(delete(requests).where(requests.c.id.in_(list(free))))
     for name in _private_names(connection, key):
         connection.execute(
             delete(domains).where(or_(domains.c.name == name, domains.c.provider == name))

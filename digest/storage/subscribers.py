@@ -155,9 +155,16 @@ def _row(new: Newcomer, *, now: datetime, since: datetime) -> dict[str, Any]:
 
 
 def change(connection: Connection, subscriber_id: int, wishes: Wishes, *, now: datetime) -> None:
-    """Store new wishes; what is planned already stays as it is."""
-    subscriber = get(connection, subscriber_id)
+    """Store new wishes; what is planned already stays as it is. NotFound.
+
+    Who leaves or is erased at the same time goes first: nothing is due to them, or known of them.
+    """
     table = schema.subscriber
+    row = select(table.c.id).where(table.c.id == subscriber_id).with_for_update(key_share=True)
+    connection.execute(row)
+    subscriber = get(connection, subscriber_id)
+    if subscriber.status is Status.ERASED:
+        raise NotFound(f"Subscriber {subscriber_id} is erased.")
     connection.execute(update(table).where(table.c.id == subscriber_id).values(asdict(wishes)))
     before = (subscriber.zone, subscriber.hour, subscriber.frequency, subscriber.weekday)
     if before != (wishes.zone, wishes.hour, wishes.frequency, wishes.weekday):

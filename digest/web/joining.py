@@ -113,7 +113,10 @@ def choose(web: Web, request: Request, form: FormData) -> Response:
     asked = read_schedule(form, before, known=known, language=web.language(request))
     if asked.errors:
         return _offer(web, request, token, asked, status=422)
-    accounts.choose(web.accounts, number, wishes=asked.wishes, topics=list(asked.topics))
+    topics_ = list(asked.topics)
+    refusal = accounts.choose(web.accounts, number, wishes=asked.wishes, topics=topics_)
+    if refusal:
+        return web.page(request, "refused.html", status=STATUSES[refusal], refusal=refusal)
     return _offer(web, request, token, asked, kept=True)
 
 

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection
 
 from digest import message
+from digest.errors import AddressError
 from digest.models import Subscriber
 from digest.pipeline.accounts.base import Accounts, link
 from digest.storage import account_mail, consents
@@ -17,8 +18,10 @@ DAY = timedelta(days=1)  # after which a server that puts a mail off is given up
 
 
 def check(address: str) -> None:
-    """Whether a header can name the address; AddressError."""
+    """Whether a header can name the address, and programs read it as it is; AddressError."""
     message.mailbox(address)
+    if "=?" in address:  # RFC 2047, 5: no encoded word; many programs read one all the same
+        raise AddressError("Mail programs would change this email address, because of its =? sign.")
 
 
 def send(

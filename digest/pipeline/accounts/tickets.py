@@ -19,7 +19,7 @@ from digest.models import Status, Subscriber
 from digest.pipeline.accounts import mails
 from digest.pipeline.accounts.base import Accounts, link, newcomer, noted, raise_mark
 from digest.pipeline.accounts.leaving import write_down
-from digest.pipeline.accounts.limits import Refusal, Refused, take_addresses
+from digest.pipeline.accounts.limits import Refusal, Refused, not_here, take_addresses
 from digest.storage import consents, erasing, holdings, standing, subscribers, tickets
 from digest.storage.consents import What
 from digest.storage.database import writing
@@ -47,6 +47,8 @@ def request_change(accounts: Accounts, subscriber_id: int, address: str) -> Refu
     now = accounts.clock()
     to = newcomer(accounts, address.strip(), accounts.usual)
     mails.check(to.address)
+    if why := not_here(accounts, to.key):
+        return why
     try:
         with writing(accounts.engine) as connection:
             person = _subscribed(connection, subscriber_id)
