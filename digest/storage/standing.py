@@ -224,11 +224,13 @@ def move(connection: Connection, person: Subscriber, to: Newcomer, *, now: datet
 
 
 def close_account_mail(
-    connection: Connection, subscriber_id: int, *, reason: str, now: datetime
+    connection: Connection, subscriber_id: int, *, reason: str, now: datetime, kind: str = ""
 ) -> None:
-    """Skip the account mail that waits for somebody."""
+    """Skip the account mail, or that of one kind, that waits for somebody."""
     mails, deliveries = schema.account_mail, schema.delivery
     theirs = select(mails.c.id).where(mails.c.subscriber_id == subscriber_id)
+    if kind:
+        theirs = theirs.where(mails.c.kind == kind)
     connection.execute(
         update(deliveries)
         .where(

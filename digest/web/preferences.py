@@ -52,7 +52,7 @@ def save(web: Web, request: Request, form: FormData) -> Response:
     try:
         errors = act(web, request, form, opened.person)
     except NotFound:
-        errors = {}  # they are not subscribed: the page says so
+        return RedirectResponse(request.url.path, 303)  # they are not subscribed: it says so
     if errors:
         return _again(web, request, opened.person, errors)
     return RedirectResponse(f"{request.url.path}?done={what}", 303)

@@ -10,7 +10,7 @@ from digest import message
 from digest.errors import AddressError
 from digest.models import Subscriber
 from digest.pipeline.accounts.base import Accounts, link
-from digest.storage import account_mail, consents
+from digest.storage import account_mail, consents, standing
 from digest.storage.consents import What
 from digest.tokens import LIFETIMES, Purpose
 
@@ -40,8 +40,10 @@ def send(
 ) -> None:
     """Store a mail to an address, due now; once for a request, however often it is called.
 
+    An earlier one of that kind that has not left is not sent: who clicks twice gets one mail.
     No name stands in it, for anybody may have typed one. `lasts` is how long its link works.
     """
+    standing.close_account_mail(connection, person.id, reason="superseded", now=now, kind=kind)
     identity = message.message_id(kind, request, sender_address=accounts.site.sender_address)
     account_mail.store(
         connection,
