@@ -412,11 +412,19 @@ def test_the_local_inbox_forgets_too(lite: Reception, tmp_path: Path) -> None:
     accounts.erase(lite.accounts, person)  # before there is one
     person = lite.subscribe()
     with inbox.Inbox(box) as server:
-        for recipient in ("ADA@Example.org", BOB):
+        for recipient in ("ADA@Example.org", BOB, "ada@old.example", "carol@example.com"):
             mail(server.port, recipient)
-    assert len(inbox.keys(box)) == 2
+    assert len(inbox.keys(box)) == 4
+    lite.subscribe(BOB)
+    old = lite.subscribe("ada@old.example")
+    for address in (BOB, "new@example.org"):  # what another has is theirs
+        accounts.request_change(lite.accounts, old, address)
+        for kind in ("change-old", "change-new"):
+            use(lite, kind)
+    accounts.erase(lite.accounts, old)  # who moved
     accounts.erase(lite.accounts, person)
-    assert [one.recipient for one in inbox.messages(box)] == [BOB]
+    left = [one.recipient for one in inbox.messages(box)]
+    assert sorted(left) == [BOB, "carol@example.com"]
 
 
 def mail(port: int, recipient: str) -> None:

@@ -22,12 +22,14 @@ from sqlalchemy import delete, select
 from starlette.requests import Request
 
 from digest import inbox, schema
-from digest.models import InterestKind, Status, Subscriber
+from digest.models import Action, InterestKind, Status, Subscriber
 from digest.pipeline.accounts import Opened, erase
-from digest.storage import feedback, interests, subscribers
+from digest.pipeline.accounts.base import PATHS
+from digest.pipeline.accounts.limits import SUSPICIOUS
+from digest.storage import feedback, interests, quotas, subscribers
 from digest.storage.database import open_database, reading, writing
 from digest.storage.migrating import upgrade
-from digest.suppression import address_key
+from digest.suppression import address_hashes, address_key
 from digest.tokens import Purpose, sign, verify
 from digest.web.view import Web
 from tests.local_house import NOW, READER, LocalHouse, local_house
@@ -75,9 +77,9 @@ class Readers:
         [link] = found
         return str(link)
 
-    def join(self) -> tuple[Subscriber, str]:
+    def join(self, address: str = "") -> tuple[Subscriber, str]:
         """Somebody new, and the link to their preferences."""
-        address = f"reader{next(_numbers)}@example.org"
+        address = address or f"reader{next(_numbers)}@example.org"
         assert self.post("/subscribe", email=address).status_code == 200
         done = self.post(self.link("confirm"), frequency="daily", hour="8", zone="UTC")
         assert done.status_code == 303
@@ -142,7 +144,7 @@ def all_readers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Readers]:
 def test_from_the_box_to_the_first_digest(readers: Readers) -> None:
     page = html.fromstring(readers.get("/").text)
     box: Any = page.cssselect("form[action='/subscribe']")[0]
-    assert {name for name, _ in box.form_values()} <= {"email", "source", "website"}
+    assert {name for name, _ in box.form_values()} <= {"email", "source", "website", "after"}
     asked = readers.post("/subscribe", email="New.Reader@example.org", source="front page")
     assert "Look into your inbox" in words(asked)
     mails = readers.mailed()
@@ -299,6 +301,22 @@ def test_a_program_that_fills_in_everything_learns_nothing(readers: Readers) -> 
     assert said[0] == said[1]
     assert [to(mail) for mail in readers.mailed()] != [address]
     assert all(to(mail) != address for mail in readers.mailed())
+
+
+def test_who_is_fast_is_counted_and_gets_the_same(readers: Readers) -> None:
+    def counted() -> int:
+        with reading(readers.house.services.engine) as connection:
+            return quotas.most(connection, SUSPICIOUS, window=quotas.DAY, now=NOW)
+
+    before, said = counted(), set()
+    for path in ("/subscribe", "/me"):
+        for after in ("0", "1", "2", "3600", "", "x"):
+            address = f"fast{next(_numbers)}@example.org"
+            answer = readers.post(path, email=address, after=after)
+            said.add((path, answer.status_code, re.sub(r"/choose/[\w-]{40}", "", answer.text)))
+    assert len(said) == 2
+    assert counted() - before == 4
+    assert len(readers.mailed()) == 6
 
 
 def test_an_address_is_sent_three_mails_a_day(readers: Readers) -> None:
@@ -540,12 +558,46 @@ def test_what_is_held_is_handed_out_once(readers: Readers) -> None:
 
 
 def test_who_is_forgotten_is_in_no_table(readers: Readers) -> None:
-    person, link = readers.join()
+    person, link = readers.join("Lone.Wolf@den.wolfsburrow.example")
+    for what in ("save", "preview"):  # all that can be said
+        wanted = {"searches": "wolfish words", "authors": "Wolf Wolfson", "labs": "Wolf Lab"}
+        wanted |= {"words": "wolfram", "seeds": "2605.07777", "zone": "Arctic/Longyearbyen"}
+        assert readers.post(link, **readers.form(link) | wanted, what=what).status_code < 400
+    readers.house.services.plan_due()
+    assert person.address in {to(mail) for mail in readers.mailed()}
+    with reading(readers.house.services.engine) as connection:
+        query = select(schema.digest.c.paper_ids).where(
+            schema.digest.c.subscriber_id == person.id, schema.digest.c.reason == ""
+        )
+        [read] = connection.execute(query).scalars()
+    with writing(readers.house.services.engine) as connection:
+        feedback.give(connection, person.id, read[0], Action.MORE, now=NOW)
+    readers.post("/me", email=person.address)
+    readers.mailed()
+    readers.post("/subscribe", email=person.address)  # not answered yet
+    assert readers.post(link, what="move", email="wolf@wolfsburrow.example").status_code == 422
+    with writing(readers.house.services.engine) as connection:  # enough for today; so tomorrow
+        connection.execute(delete(schema.quota))
+    assert readers.post(link, what="move", email="wolf@wolfsburrow.example").status_code == 303
     assert readers.post(link, what="erase").status_code == 303
     ticket = readers.link("erase")
     assert readers.get(ticket).status_code == 200
+    secrets = readers.house.services.secrets
+    key = address_key(person.address)
+    assert "wolf" in str(dump(readers.house.services.engine)).lower()
     assert "You are forgotten" in words(readers.post(ticket))
-    assert person.address not in str(dump(readers.house.services.engine))
+    tables = dump(readers.house.services.engine)
+    held = str(tables).lower()
+    for trace in ("wolf", "2605.07777", "longyearbyen"):
+        # In the schedule and the ledger an hour and a zone stay, which name nobody.
+        found = [name for name, rows in tables.items() if trace in str(rows).lower()]
+        assert found == (["schedule"] if trace == "longyearbyen" else []), trace
+    [hash_] = [one for one in address_hashes(key, secrets=secrets) if one in held]
+    assert [name for name, rows in tables.items() if hash_ in str(rows)] == ["suppression"]
+    assert not [row for row in tables["feedback"] if row[0] == person.id]
+    folder = readers.house.services.settings.data_dir
+    for file in filter(Path.is_file, folder.rglob("*")):  # the inbox, the journal
+        assert b"wolf" not in file.read_bytes().lower(), file
     assert "You are forgotten" in words(readers.post(ticket))
     assert readers.get(link).status_code == 404
     assert readers.post("/subscribe", email=person.address).status_code == 200
@@ -794,14 +846,27 @@ def test_nothing_that_is_sent_breaks_a_page(  # noqa: PLR0917
 
 
 def test_no_token_is_in_the_log(
-    readers: Readers, digest: inbox.Mail, caplog: pytest.LogCaptureFixture
+    readers: Readers,
+    digest: inbox.Mail,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     caplog.set_level("DEBUG")
-    _, link = readers.join()
+    person, link = readers.join()
     urls = {link, *re.findall(rf"{readers.house.url}/(?:f|v|u|me)/[\w/-]+", digest.html)}
-    for url in urls:
+    secrets = readers.house.services.secrets
+    for purpose, path in PATHS.items():
+        urls.add(f"{readers.house.url}/{path}/{sign(purpose, person.id, secrets=secrets, now=NOW)}")
+    for url in sorted(urls):
         readers.get(url)
+        readers.get(f"{url}?q={url}")
+        readers.client.get(readers.house.url, headers={"Referer": url})
         readers.post(url, what="nothing")
+    # A fault of ours is told with its trace, and without the link.
+    with monkeypatch.context() as broken:
+        broken.setattr(Web, "page", lambda *_, **__: 1 / 0)
+        assert readers.get(link).status_code == 500
+    assert "ZeroDivisionError" in caplog.text
     said = "\n".join(
         f"{record.getMessage()} {record.__dict__}"
         for record in caplog.records

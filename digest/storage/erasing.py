@@ -6,9 +6,8 @@ ledger's rows stay, without anything in them that names the person or what they 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
@@ -37,6 +36,10 @@ from digest.suppression import address_key
 
 # Of these something stays: that a digest was due, was made, and what became of it.
 LEDGER = ("digest", "delivery", "account_mail", "schedule")
+_DELIVERED = (
+    (schema.digest, schema.delivery.c.digest_id),
+    (schema.account_mail, schema.delivery.c.account_mail_id),
+)
 _BATCH = 500
 _OFFER = "change-new"  # the mail to an address that a digest is to move to
 
@@ -81,11 +84,26 @@ def erase(connection: Connection, subscriber_id: int, *, now: datetime) -> bool:
     )
     tickets = schema.ticket
     used = and_(tickets.c.purpose == "erase", tickets.c.used_at.is_not(None))
-    _empty_ledger(connection, subscriber_id, key, now=now)
+    names = _private_names(connection, subscriber_id, key)
+    _empty_ledger(connection, subscriber_id, names, now=now)
     _delete_all(connection, subscriber_id, but_for=used)
-    _forget_address(connection, key)
+    _forget_address(connection, key, names)
     _forget_changes(connection, key, now=now)
     return True
+
+
+def addresses(connection: Connection, subscriber_id: int) -> set[str]:
+    """Where somebody's mail went, as far as it is known and nobody else is written to there."""
+    people = schema.subscriber
+    of = people.c.id == subscriber_id
+    found = set(connection.execute(select(people.c.address).where(of)).scalars())
+    for table, delivered in _DELIVERED:
+        mine = delivered.in_(select(table.c.id).where(table.c.subscriber_id == subscriber_id))
+        found |= set(connection.execute(select(schema.delivery.c.address).where(mine)).scalars())
+    keys = {address: _key(address) for address in found}
+    others = select(people.c.address_key).where(people.c.address_key.in_(keys.values()), ~of)
+    taken = {"", *connection.execute(others).scalars()}
+    return {address for address, key in keys.items() if key not in taken}
 
 
 def remove(connection: Connection, subscriber_id: int, *, now: datetime) -> None:
@@ -93,7 +111,8 @@ def remove(connection: Connection, subscriber_id: int, *, now: datetime) -> None
     people, mails, deliveries = schema.subscriber, schema.account_mail, schema.delivery
     of = people.c.id == subscriber_id
     key = connection.execute(select(people.c.address_key).where(of)).scalar_one()
-    _empty_ledger(connection, subscriber_id, key, now=now)
+    names = _private_names(connection, subscriber_id, key)
+    _empty_ledger(connection, subscriber_id, names, now=now)
     _delete_all(connection, subscriber_id)
     mine = mails.c.subscriber_id == subscriber_id
     for table, theirs in (
@@ -104,7 +123,7 @@ def remove(connection: Connection, subscriber_id: int, *, now: datetime) -> None
     schedules = schema.schedule
     connection.execute(delete(schedules).where(schedules.c.subscriber_id == subscriber_id))
     connection.execute(delete(people).where(of))
-    _forget_address(connection, key)
+    _forget_address(connection, key, names)
 
 
 def remove_unconfirmed(engine: Engine, *, before: datetime, now: datetime) -> int:
@@ -147,10 +166,11 @@ def forget_offers(engine: Engine, *, before: datetime, now: datetime) -> int:
     return len(found)
 
 
-def _empty_ledger(connection: Connection, subscriber_id: int, key: str, *, now: datetime) -> None:
+def _empty_ledger(
+    connection: Connection, subscriber_id: int, names: Collection[str], *, now: datetime
+) -> None:
     deliveries, digests = schema.delivery, schema.digest
     # Who receives the mail of a domain may be the domain itself, and that somebody's name.
-    names = {_domain(key), *_private_names(connection, key)}
     provider = case((deliveries.c.provider.in_(names), ""), else_=deliveries.c.provider)
     for table in (digests, schema.account_mail):
         mine = table.c.subscriber_id == subscriber_id
@@ -172,7 +192,7 @@ def _empty_mail(
 ) -> None:
     """Take out of these digests or account mails, and of their deliveries, what names a person."""
     deliveries, attempts = schema.delivery, schema.attempt
-    delivered = deliveries.c.digest_id if table is schema.digest else deliveries.c.account_mail_id
+    delivered = next(column for mail, column in _DELIVERED if mail is table)
     # Found by what they deliver: an index of their own would cost at every move of every mail.
     theirs = delivered.in_(select(table.c.id).where(mine))
     connection.execute(
@@ -205,14 +225,14 @@ def _delete_all(
         connection.execute(delete(table).where(mine))
 
 
-def _forget_address(connection: Connection, key: str) -> None:
-    """Forget what was asked for an address, and about its domain, if nobody else has it."""
+def _forget_address(connection: Connection, key: str, names: Collection[str]) -> None:
+    """Forget what was asked for an address, and what is known of receivers by these names."""
     requests, domains, routes, alerts = schema.request, schema.domain, schema.route, schema.alert
     # One that is being answered goes by that, and whoever answers it waits for this to end.
     waiting = select(requests.c.id).where(requests.c.address_key == key)
     free = connection.execute(waiting.with_for_update(skip_locked=True)).scalars()
     connection.execute(delete(requests).where(requests.c.id.in_(list(free))))
-    for name in _private_names(connection, key):
+    for name in names:
         connection.execute(
             delete(domains).where(or_(domains.c.name == name, domains.c.provider == name))
         )
@@ -240,32 +260,42 @@ def _forget_changes(connection: Connection, key: str, *, now: datetime) -> None:
     """Forget that others wanted to move to an address, with the mails that say so."""
     tickets, mails = schema.ticket, schema.account_mail
     wanted = select(tickets.c.id, tickets.c.data).where(tickets.c.purpose == "change")
-    gone = [row.id for row in connection.execute(wanted) if _key_of(row.data) == key]
+    gone = [
+        row.id for row in connection.execute(wanted) if _key(row.data.get("address", "")) == key
+    ]
     if gone:
         asked = mails.c.request.in_([f"ticket {ticket_id}" for ticket_id in gone])
         _empty_mail(connection, mails, asked, provider="", now=now)
         connection.execute(delete(tickets).where(tickets.c.id.in_(gone)))
 
 
-def _key_of(data: Mapping[str, Any]) -> str:
+def _key(address: str) -> str:
     try:
-        return address_key(str(data.get("address", "")))
+        return address_key(address)
     except AddressError:
         return ""
 
 
-def _private_names(connection: Connection, key: str) -> list[str]:
+def _private_names(connection: Connection, subscriber_id: int, key: str) -> list[str]:
     """The names of who receives somebody's mail, as far as they are theirs alone.
 
-    That is their domain, or the one that takes its mail, where nobody else has it.
+    That is a domain that they had an address at, or the one that takes its mail, where nobody else
+    has it.
     """
     domains, people, domain = schema.domain, schema.subscriber, _domain(key)
-    receiver = select(domains.c.provider).where(domains.c.name == domain)
-    names = {domain, connection.execute(receiver).scalar_one_or_none() or domain}
+    names = {domain}
+    for table, delivered in _DELIVERED:
+        mine = select(table.c.id).where(table.c.subscriber_id == subscriber_id)
+        providers = select(schema.delivery.c.provider).where(delivered.in_(mine)).distinct()
+        names.update(connection.execute(providers).scalars())
+    takers = select(domains.c.provider).where(domains.c.name.in_(names))
+    names.update(connection.execute(takers).scalars().all())
     found = []
     for name in sorted(names):
         at_home = people.c.address_key.endswith(f"@{name}", autoescape=True)
-        lives = select(people.c.id).where(at_home, people.c.address_key != key).limit(1)
+        lives = select(people.c.id).where(
+            at_home, people.c.id != subscriber_id, people.c.address_key != key
+        )
         takes = select(domains.c.name).where(
             domains.c.provider == name, domains.c.name.not_in(names)
         )

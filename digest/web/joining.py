@@ -27,6 +27,7 @@ from digest.web.wishes import Asked, read_schedule, stored, zones
 
 # What the page of the mail's link says; whoever confirms has read it.
 TEXT_VERSION = "confirm 2026-11"
+_TOO_FAST = ("0", "1")  # seconds for a person, but not for autofill
 LONGEST_ADDRESS = 1_000  # characters; a longer one is no mistake of a person
 STATUSES = {
     Refusal.CLOSED: 403,
@@ -64,12 +65,18 @@ def _asked(web: Web, request: Request, form: FormData, *, lost: bool) -> Respons
     number, slug, search = randbits(63), text(form, "topic", most=60), text(form, "search")
     filter_ = read_search(search) if search else ""
     locale, client = web.language(request).tag, web.client(request)
+    suspicious = text(form, "after", most=20) in _TOO_FAST
     try:
         if text(form, "website"):
             refusal = None  # a program, which learns nothing
         elif lost:
             refusal = accounts.lost_link(
-                web.accounts, address, locale=locale, source="lost link", client=client
+                web.accounts,
+                address,
+                locale=locale,
+                source="lost link",
+                client=client,
+                suspicious=suspicious,
             )
         else:
             refusal = accounts.ask(
@@ -78,6 +85,7 @@ def _asked(web: Web, request: Request, form: FormData, *, lost: bool) -> Respons
                 locale=locale,
                 source=text(form, "source", most=40) or "box",
                 client=client,
+                suspicious=suspicious,
                 topics=[slug] if slug else [],
                 search=filter_ if isinstance(filter_, str) else "",
                 number=number,

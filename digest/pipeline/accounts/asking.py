@@ -20,6 +20,7 @@ from digest.models import Detail, Frequency, QuietDay, Status, Subscriber, Wishe
 from digest.pipeline.accounts import mails
 from digest.pipeline.accounts.base import Accounts, newcomer, settings_link, spoken
 from digest.pipeline.accounts.limits import (
+    SUSPICIOUS,
     Refusal,
     Refused,
     not_here,
@@ -146,7 +147,7 @@ def _take(
         with writing(accounts.engine) as connection:
             # In this order, always: two who wait for each other would wait in vain.
             if suspicious:
-                quotas.take(connection, "suspicious", window=DAY, now=now)
+                quotas.take(connection, SUSPICIOUS, window=DAY, now=now)
             take_network(connection, accounts, client, now=now)
             take_addresses(connection, accounts, [key], now=now)
             if kind == SUBSCRIBE:

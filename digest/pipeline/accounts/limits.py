@@ -17,6 +17,7 @@ from digest.pipeline.accounts.base import Accounts
 from digest.storage import quotas
 from digest.storage.quotas import DAY, HOUR
 
+SUSPICIOUS = "suspicious"  # the kind of those that came faster than people type
 CONFIRMATION = "confirmation"  # the kind of the quota that the operator is told of
 _CHOICES = 20  # of one page within the hour: nobody changes their mind more often
 _PREFIX = {4: 24, 6: 64}  # what one person or provider has

@@ -153,12 +153,14 @@ def erase(accounts: Accounts, subscriber_id: int) -> bool:
         person = standing.locked(connection, subscriber_id)
         if person is None or person.status is Status.ERASED:
             return False
+        theirs = erasing.addresses(connection, person.id)
         write_down(connection, accounts, person.id, Status.ERASED, now=now)
         subscribers.unsubscribe(connection, person.id, now=now, detail="by an erasure")
         standing.bar(connection, person.id, Status.ERASED, now=now)
         erasing.erase(connection, person.id, now=now)
     if accounts.inbox is not None:
-        inbox.forget(accounts.inbox, person.address)
+        for address in theirs:
+            inbox.forget(accounts.inbox, address)
     raise_mark(accounts.engine, accounts.data_dir)
     noted("Somebody was erased.", action="erase", subscriber_id=person.id)
     return True
