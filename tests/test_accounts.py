@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from threading import Barrier
@@ -447,11 +448,13 @@ def test_who_never_confirms_is_forgotten(reception: Reception) -> None:
 # ------------------------------------------------------------------ leaving
 
 
-def left(reception: Reception, person: int, **more: str) -> tuple[Left, int]:
+def left(
+    reception: Reception, person: int, *, secrets: Sequence[bytes] = SECRETS, **more: str
+) -> tuple[Left, int]:
     done = accounts.leave(reception.accounts, person, **more)
     if done.undo is None:
         return done, 0
-    return done, verify(done.undo, Purpose.UNDO, secrets=SECRETS, now=reception.now).subject
+    return done, verify(done.undo, Purpose.UNDO, secrets=secrets, now=reception.now).subject
 
 
 def test_leaving_can_be_undone_for_an_hour(reception: Reception) -> None:
@@ -727,6 +730,45 @@ def test_new_links_end_the_old_ones_but_not_the_way_out(reception: Reception) ->
         accounts.opened(reception.accounts, feed, Purpose.SAVED)
     assert accounts.opened(reception.accounts, other, Purpose.SAVED).person.id == person
     assert accounts.opened(reception.accounts, new, Purpose.PREFERENCES).person.id == person
+
+
+def test_old_links_outlive_a_rotation_until_their_key_is_dropped(lite: Reception) -> None:
+    lite.changes = {"secrets": SECRETS[1:]}
+    person = lite.subscribe()
+    digest = digest_subject(person, lite.now.date())
+    accounts.request_change(lite.accounts, person, BOB)
+    accounts.request_export(lite.accounts, person)
+    accounts.request_erasure(lite.accounts, person)
+    _, undo = left(lite, person, secrets=SECRETS[1:])
+    subjects = {
+        Purpose.PREFERENCES: person,
+        Purpose.SAVED: person,
+        Purpose.FEEDBACK: digest,
+        Purpose.VIEW: digest,
+        Purpose.CONFIRM: lite.subject("confirm"),
+        Purpose.CHANGE: lite.subject("change-old"),
+        Purpose.EXPORT: lite.subject("export"),
+        Purpose.ERASE: lite.subject("erase"),
+        Purpose.UNDO: undo,
+    }
+    assert {*subjects, Purpose.UNSUBSCRIBE, Purpose.CHOOSE} == {*Purpose}
+    tokens = {
+        purpose: sign(purpose, subject, secrets=SECRETS[1:], now=lite.now)
+        for purpose, subject in subjects.items()
+    }
+    for secrets, opens in ((SECRETS[1:], True), (SECRETS, True), (SECRETS[:1], False)):
+        lite.changes = {"secrets": secrets}
+        for purpose, token in tokens.items():
+            if opens:
+                assert accounts.opened(lite.accounts, token, purpose).person.id == person
+            else:
+                with pytest.raises(TokenError):
+                    accounts.opened(lite.accounts, token, purpose)
+    lite.changes = {}
+    fresh = accounts.settings_link(lite.accounts, lite.person(), now=lite.now).rpartition("/")[2]
+    assert fresh != tokens[Purpose.PREFERENCES]  # the newest key signs
+    lite.changes = {"secrets": SECRETS[:1]}
+    assert accounts.opened(lite.accounts, fresh, Purpose.PREFERENCES).person.id == person
 
 
 def test_generations_begin_anew_after_the_last(lite: Reception) -> None:

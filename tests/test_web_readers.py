@@ -6,7 +6,7 @@ import itertools
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from email.utils import parseaddr
 from pathlib import Path
@@ -22,6 +22,7 @@ from sqlalchemy import delete, select
 from starlette.requests import Request
 
 from digest import inbox, schema
+from digest.locales import language
 from digest.models import Action, InterestKind, Status, Subscriber
 from digest.pipeline.accounts import Opened, erase
 from digest.pipeline.accounts.base import PATHS
@@ -31,9 +32,9 @@ from digest.storage.database import open_database, reading, writing
 from digest.storage.migrating import upgrade
 from digest.suppression import address_hashes, address_key
 from digest.tokens import Purpose, sign, verify
-from digest.web.view import Web
+from digest.web.view import Web, load_assets, load_templates
 from tests.local_house import NOW, READER, LocalHouse, local_house
-from tests.web_site import dump, words
+from tests.web_site import SITE, TEMPLATES, dump, words
 
 _numbers = itertools.count(1)
 
@@ -882,6 +883,34 @@ def test_who_runs_it_says_what_is_kept(readers: Readers) -> None:
     said = words(readers.get("/privacy"))
     assert "how it looked for 400 days" in said
     assert "90 days" in said
+    # By the settings, whatever they are.
+    site = replace(
+        SITE,
+        privacy_contact="dpo@lab.example",
+        imprint_url="https://lab.example/who",
+        retention_days=33,
+        digest_retention_days=1234,
+    )
+    folder = TEMPLATES / "web"
+    template = load_templates(folder)["en"].get_template("privacy.html")
+    assets = load_assets(folder / "static")
+    page = html.fromstring(
+        template.render(site=site, language=language("en"), assets=assets, mails=None)
+    )
+    assert "for 1,234 days" in words(page)
+    assert "33 days" in words(page)
+    links = {str(link.get("href")) for link in page.cssselect("main a")}
+    assert links == {"/me", "https://lab.example/who", "mailto:dpo@lab.example"}
+
+
+def test_every_page_leads_to_the_lost_link_and_to_what_is_kept(readers: Readers) -> None:
+    person, link = readers.join()
+    way_out = readers.way_out(person)
+    urls = ["/", "/week", "/topics", "/search?q=agents", "/subscribe", "/me", "/privacy"]
+    for url in (*urls, link, way_out, "/u/x", "/confirm/x", "/nowhere"):
+        page = html.fromstring(readers.get(url).text)
+        assert page.cssselect("footer a[href='/me']"), url
+        assert page.cssselect("footer a[href='/privacy']"), url
 
 
 def test_evidence_of_consent_is_kept(readers: Readers) -> None:
