@@ -32,9 +32,11 @@ from digest.storage.database import open_database, reading, writing
 from digest.storage.migrating import upgrade
 from digest.suppression import address_hashes, address_key
 from digest.tokens import Purpose, sign, verify
+from digest.web.app import create_app
+from digest.web.server import WebServer, listen
 from digest.web.view import Web, load_assets, load_templates
 from tests.local_house import NOW, READER, LocalHouse, local_house
-from tests.web_site import SITE, TEMPLATES, dump, words
+from tests.web_site import PROBE, SITE, TEMPLATES, dump, words
 
 _numbers = itertools.count(1)
 
@@ -154,6 +156,9 @@ def test_from_the_box_to_the_first_digest(readers: Readers) -> None:
     link = readers.link("confirm", mails)
     page = html.fromstring(readers.get(link).text)
     assert len(page.cssselect("form button")) >= 1
+    for one in (html.fromstring(asked.text), page):  # by the browser's guess, else the default
+        assert one.cssselect("#zone[data-zone] option[selected]")[0].get("value") == "UTC"
+        assert len(one.cssselect("[name=topic], #hour, #zone, [name=frequency]")) > 5
     done = readers.post(
         link, frequency="weekly", weekday="4", hour="18", zone="Asia/Tokyo", topic=["agents"]
     )
@@ -226,7 +231,9 @@ def test_what_is_chosen_meanwhile_holds_for_who_is_new(readers: Readers) -> None
         [form] = asked.cssselect("form[action^='/choose/']")
         path = str(form.get("action"))
         assert readers.get(path).status_code == 200
-        assert readers.post(path, hour="25").status_code == 422
+        wrong = readers.post(path, hour="25", zone="Asia/Tokyo")
+        assert wrong.status_code == 422
+        assert not html.fromstring(wrong.text).cssselect("#zone[data-zone]")
         wanted = {"hour": "17", "zone": "Asia/Tokyo", "frequency": "weekdays", "topic": "agents"}
         kept = readers.post(path, **wanted)
         assert "It holds once you have confirmed" in words(kept)
@@ -237,6 +244,9 @@ def test_what_is_chosen_meanwhile_holds_for_who_is_new(readers: Readers) -> None
     link = readers.link("confirm", mails)
     page = html.fromstring(readers.get(link).text)
     assert page.cssselect("#hour option[selected]")[0].get("value") == "17"
+    # The browser's guess is for who chose no zone.
+    assert page.cssselect("#zone option[selected]")[0].get("value") == "Asia/Tokyo"
+    assert not page.cssselect("#zone[data-zone]")
     readers.post(path, hour="3")
     assert readers.post(link).status_code == 303
     readers.post(path, hour="4")  # too late: they confirmed
@@ -355,6 +365,51 @@ def test_a_network_may_ask_ten_times_an_hour(readers: Readers) -> None:
     codes = [ask(f"203.0.113.{number}") for number in range(11)]
     assert codes == [200] * 10 + [429]
     assert ask("203.0.114.1") == 200
+    readers.mailed()
+
+
+WHO_MAY = {
+    "nobody": ("closed", "a@example.org", 403, "Nobody can subscribe here"),
+    "these domains": ("domains", "a@example.org", 200, "Look into your inbox"),
+    "not others": ("domains", "a@example.net", 403, "addresses at example.org can"),
+    "nor below": ("domains", "a@b.example.org", 403, "addresses at example.org can"),
+    "who can get mail": ("open", "a@nowhere.example", 422, "has no mail server"),
+}
+
+
+@pytest.mark.parametrize(("signup", "address", "code", "said"), WHO_MAY.values(), ids=WHO_MAY)
+def test_who_may_subscribe(
+    readers: Readers, signup: str, address: str, code: int, said: str
+) -> None:
+    person, link = readers.join()
+    services, domains = readers.house.services, {"example.org"}
+    house = replace(
+        services.accounts,
+        signup=signup,
+        domains=frozenset(domains),
+        takes_mail=lambda domain: domain != "nowhere.example",
+    )
+    site = replace(SITE, signup=signup, signup_domains=tuple(domains))
+    app = create_app(
+        accounts=house, plan=services.plan, templates=TEMPLATES, site=site, probe=PROBE
+    )
+    with WebServer(app, listen("127.0.0.1", 0)) as server:
+        there = Readers(house=replace(readers.house, url=f"http://127.0.0.1:{server.port}"))
+        answer = there.post("/subscribe", email=address)
+        assert (answer.status_code, said in words(answer)) == (code, True)
+        boxes = [
+            html.fromstring(there.get(url).text).cssselect("form[action='/subscribe']")
+            for url in ("/", "/subscribe")
+        ]
+        assert [bool(box) for box in boxes] == [signup != "closed"] * 2
+        # Whoever is in keeps their way, and goes no other one out.
+        path = link.removeprefix(readers.house.url)
+        assert there.post("/me", email=person.address).status_code == 200
+        moved = there.post(path, what="move", email=address)
+        may = code == 200 or signup == "closed"
+        assert moved.status_code == (303 if may else 422)
+        assert may or said in words(moved)
+        there.client.close()
     readers.mailed()
 
 

@@ -128,6 +128,11 @@ def choose(web: Web, request: Request, form: FormData) -> Response:
     return _offer(web, request, token, asked, kept=True)
 
 
+def _is_open(web: Web, asked: Asked) -> bool:
+    """Whether the browser may guess the zone: what somebody chose stays."""
+    return asked.wishes.zone == web.accounts.usual.zone and not asked.errors
+
+
 def _number(web: Web, request: Request) -> int:
     house, token = web.accounts, request.path_params["token"]
     return verify(token, Purpose.CHOOSE, secrets=house.secrets, now=house.clock()).subject
@@ -146,6 +151,7 @@ def _offer(
         token=token,
         asked=asked,
         errors=asked.errors,
+        guess=_is_open(web, asked),
         kept=kept,
         topics=known,
         zones=zones(),
@@ -198,6 +204,7 @@ def _invite(
         status=status,
         asked=asked,
         errors=asked.errors,
+        guess=_is_open(web, asked),
         topics=known,
         zones=zones(),
     )
