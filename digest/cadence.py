@@ -15,7 +15,8 @@ The rules (invariants 1 and 10):
 - After an outage only the latest missed slot is sent, and only within the catch-up window.
 - A schedule may begin with a welcome: it is the slot of that date, due at once, unless the date had
   its slot or one was due less than 12 h ago. By it alone no slot waits; one that is due within 6 h
-  after it is stored as `skipped (welcome)`.
+  after it is stored as `skipped (welcome)`. Where that date's own hour is still to come, the date
+  has had its slot by then: the welcome's row says which hour it replaced.
 """
 
 from __future__ import annotations
@@ -276,6 +277,15 @@ def _is_welcomed(history: Sequence[Schedule], slot: Slot) -> bool:
         return False
     first = slots(history, start=began - timedelta(microseconds=1), end=began)
     return bool(first) and first[-1].schedule is slot.schedule
+
+
+def replaced(slot: Slot) -> datetime | None:
+    """The hour of its own that the date of a welcome still had, and at which nothing comes."""
+    schedule = slot.schedule
+    if not schedule.welcome or slot.due_at != schedule.since:
+        return None
+    due = _regular(schedule, slot.date)
+    return due if due is not None and due > slot.due_at else None
 
 
 DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")

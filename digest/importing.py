@@ -53,6 +53,7 @@ class Imported:
 
     added: int
     there: int
+    asked: int  # on a page, and yet to confirm
     barred: int
     bad_lines: int
     bad: tuple[BadLine, ...]
@@ -150,6 +151,7 @@ def import_csv(services: Services, path: Path) -> Imported:
     return Imported(
         added=counts[Answer.ADDED],
         there=counts[Answer.THERE],
+        asked=counts[Answer.ASKED],
         barred=counts[Answer.BARRED],
         bad_lines=bad_lines,
         bad=tuple(bad),

@@ -57,7 +57,7 @@ from digest.storage.database import (
     refuse_unsafe,
     writing,
 )
-from digest.storage.erasing import remove_unconfirmed
+from digest.storage.erasing import forget_offers, remove_unconfirmed
 from digest.storage.forgetting import forget, forget_asking
 from digest.storage.sources import Read
 from digest.suppression import address_hashes, address_key
@@ -168,6 +168,7 @@ class Services:
         return {
             **forgotten,
             **asked,
+            "offers": forget_offers(self.engine, before=now - UNCONFIRMED_LASTS, now=now),
             "unconfirmed": unconfirmed,
             "healed": heal(self.engine),
         }

@@ -56,6 +56,17 @@ def _receiver(domain: str) -> str:
         return domain.lower()
 
 
+def same_mailbox(address: str, other: str) -> bool:
+    """Whether two addresses with one key have one reader for certain: they differ in case at most.
+
+    "ß" and "ss" make one key, so that nobody is written to twice; but a server may tell them apart.
+    """
+    one, another = (
+        unicodedata.normalize("NFC", text.rpartition("@")[0]).lower() for text in (address, other)
+    )
+    return one == another
+
+
 def masked(address: str) -> str:
     """`address` for a page that strangers may see: "k…@example.org"."""
     local, _, domain = address.rpartition("@")

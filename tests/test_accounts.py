@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from threading import Barrier
@@ -10,11 +11,11 @@ from threading import Barrier
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import insert, select, update
+from sqlalchemy import Connection, insert, select, update
 
 from digest import journal, schema
 from digest.errors import AddressError, InputError, NotFound, TokenError, TokenExpired
-from digest.models import Frequency, State, Status, Wishes
+from digest.models import Frequency, State, Status, Subscriber, Wishes
 from digest.pipeline import accounts
 from digest.pipeline.accounts import Instead, Left, Refusal, Why, mails
 from digest.pipeline.accounts.asking import LOST_LINK, SUBSCRIBE, answer_to
@@ -172,6 +173,8 @@ NASTY = {
     "a zero width space": "ada@exam\u200bple.org",
     "an emoji domain": "ada@\U0001f4a9.example",
     "a percent hack": "ada%example.net@",
+    "an encoded word": "=?utf-8?q?ada?=@example.org",
+    "320 characters in A-labels": "a@" + "ü" * 60 + "." + "ü" * 60 + "." + "ü" * 60 + ".example",
 }
 
 
@@ -201,6 +204,50 @@ def test_what_is_an_address_is_taken(lite: Reception, address: str, same: str) -
     lite.ask(same)
     lite.answer()
     assert [kind for kind, _ in lite.kinds()] == ["confirm", "preferences"]
+
+
+def test_a_letter_that_counts_as_another_keeps_nobody_from_signing_up(
+    reception: Reception,
+) -> None:
+    """A long s counts as an s, but its mailbox may be a stranger's."""
+    reception.ask("\u017fam@example.org")
+    reception.answer()
+    theirs = reception.subject("confirm")
+    reception.ask("Sam@example.org")
+    reception.answer()
+    reception.ask("sam@example.org")  # in case alone they do not differ
+    reception.answer()
+    assert [to for _, to in reception.kinds()] == ["", *["Sam@example.org"] * 2]
+    with pytest.raises(TokenError):  # the stranger's link does not subscribe Sam
+        reception.confirm(theirs)
+    assert reception.confirm(reception.subject("confirm")).anew
+    reception.ask("\u017fam@example.org")
+    reception.answer()
+    assert reception.kinds()[-1] == ("preferences", "Sam@example.org")
+
+
+@pytest.mark.parametrize("reception", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("ask", ["ask", "lose"])
+def test_who_is_erased_while_a_request_is_answered(
+    reception: Reception, ask: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On SQLite one transaction writes at a time; here they may be erased between two steps."""
+    person = reception.subscribe()
+    getattr(reception, ask)()
+    find = subscribers.find
+
+    def slowly(connection: Connection, key: str) -> Subscriber | None:
+        found = find(connection, key)
+        if found is not None and found.id == person:
+            accounts.erase(reception.accounts, person)
+        return found
+
+    monkeypatch.setattr(subscribers, "find", slowly)
+    assert reception.answer() == 1
+    assert reception.status(person) is Status.ERASED
+    mails = [(kind, to) for kind, to in reception.kinds() if to]
+    assert mails == ([("confirm", ADA)] if ask == "ask" else [])
+    assert ("ada@" in reception.everything()) is (ask == "ask")
 
 
 @settings(
@@ -401,11 +448,13 @@ def test_who_never_confirms_is_forgotten(reception: Reception) -> None:
 # ------------------------------------------------------------------ leaving
 
 
-def left(reception: Reception, person: int, **more: str) -> tuple[Left, int]:
+def left(
+    reception: Reception, person: int, *, secrets: Sequence[bytes] = SECRETS, **more: str
+) -> tuple[Left, int]:
     done = accounts.leave(reception.accounts, person, **more)
     if done.undo is None:
         return done, 0
-    return done, verify(done.undo, Purpose.UNDO, secrets=SECRETS, now=reception.now).subject
+    return done, verify(done.undo, Purpose.UNDO, secrets=secrets, now=reception.now).subject
 
 
 def test_leaving_can_be_undone_for_an_hour(reception: Reception) -> None:
@@ -681,6 +730,45 @@ def test_new_links_end_the_old_ones_but_not_the_way_out(reception: Reception) ->
         accounts.opened(reception.accounts, feed, Purpose.SAVED)
     assert accounts.opened(reception.accounts, other, Purpose.SAVED).person.id == person
     assert accounts.opened(reception.accounts, new, Purpose.PREFERENCES).person.id == person
+
+
+def test_old_links_outlive_a_rotation_until_their_key_is_dropped(lite: Reception) -> None:
+    lite.changes = {"secrets": SECRETS[1:]}
+    person = lite.subscribe()
+    digest = digest_subject(person, lite.now.date())
+    accounts.request_change(lite.accounts, person, BOB)
+    accounts.request_export(lite.accounts, person)
+    accounts.request_erasure(lite.accounts, person)
+    _, undo = left(lite, person, secrets=SECRETS[1:])
+    subjects = {
+        Purpose.PREFERENCES: person,
+        Purpose.SAVED: person,
+        Purpose.FEEDBACK: digest,
+        Purpose.VIEW: digest,
+        Purpose.CONFIRM: lite.subject("confirm"),
+        Purpose.CHANGE: lite.subject("change-old"),
+        Purpose.EXPORT: lite.subject("export"),
+        Purpose.ERASE: lite.subject("erase"),
+        Purpose.UNDO: undo,
+    }
+    assert {*subjects, Purpose.UNSUBSCRIBE, Purpose.CHOOSE} == {*Purpose}
+    tokens = {
+        purpose: sign(purpose, subject, secrets=SECRETS[1:], now=lite.now)
+        for purpose, subject in subjects.items()
+    }
+    for secrets, opens in ((SECRETS[1:], True), (SECRETS, True), (SECRETS[:1], False)):
+        lite.changes = {"secrets": secrets}
+        for purpose, token in tokens.items():
+            if opens:
+                assert accounts.opened(lite.accounts, token, purpose).person.id == person
+            else:
+                with pytest.raises(TokenError):
+                    accounts.opened(lite.accounts, token, purpose)
+    lite.changes = {}
+    fresh = accounts.settings_link(lite.accounts, lite.person(), now=lite.now).rpartition("/")[2]
+    assert fresh != tokens[Purpose.PREFERENCES]  # the newest key signs
+    lite.changes = {"secrets": SECRETS[:1]}
+    assert accounts.opened(lite.accounts, fresh, Purpose.PREFERENCES).person.id == person
 
 
 def test_generations_begin_anew_after_the_last(lite: Reception) -> None:

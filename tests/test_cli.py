@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from sqlalchemy import Engine, exc
 
 from digest import __version__, cli
 from digest.models import Frequency, Wishes
+from digest.pipeline.accounts import ask
 from digest.sample import SampleSource
 from digest.services import build, with_sources
 from digest.settings import Settings
@@ -429,6 +431,19 @@ def test_the_first_hour(shell: Shell) -> None:
     assert "Only they can come back" in shell("subscriber add ADA@example.org").err
     assert "unsubscribed" in shell("subscriber list").out
     assert "which 1 subscriber followed" in shell("topic remove agents").out
+
+
+def test_whoever_was_asked_comes_in_by_their_own_link_alone(shell: Shell) -> None:
+    services = build(Settings(data_dir=shell.folder / "var"))
+    ask(services.accounts, "ada@example.org", locale="en", source="x", client=ip_address("::1"))
+    services.answer_requests()
+    said = shell("subscriber add Ada@example.org")
+    assert said.code == 2
+    assert "has not confirmed: only they can, by the link in their mail" in said.err
+    assert "http://127.0.0.1:8000/subscribe" in said.err
+    (shell.folder / "people.csv").write_text("email\nada@example.org\n", encoding="utf-8")
+    assert "Asked already, and to come in by the link" in shell("subscriber import people.csv").out
+    assert "pending" in shell("subscriber show ada@example.org").out
 
 
 def test_a_run_where_no_source_answers(shell: Shell) -> None:

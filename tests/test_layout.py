@@ -34,7 +34,7 @@ ALLOWED: dict[str, set[str]] = {
     "storage": VALUES | CORE | {"schema", "migrations"},
     "rendering": VALUES | CORE | {"locales"},
     "pipeline": VALUES | CORE | DEVICES,
-    "settings": VALUES,
+    "settings": VALUES | {"locales"},
     "configured": SERVICES,
     "services": SERVICES | {"configured", "logs"},
     "engine": SERVICES | {"services"},

@@ -12,7 +12,7 @@ from sqlalchemy import Engine, select, update
 from digest import schema
 from digest.errors import AlreadyExists, NotFound
 from digest.models import Frequency, Newcomer, Schedule, Status, Subscriber
-from digest.storage import schedules, subscribers, topics
+from digest.storage import erasing, schedules, standing, subscribers, topics
 from digest.storage.database import reading, writing
 from digest.storage.subscribers import Answer
 from tests.desk import DAILY, Desk
@@ -85,6 +85,17 @@ def test_adding(engine: Engine) -> None:
     assert everyone == ["Ada@Example.org", "Bob@Example.org", "Cy@Example.org"]
 
 
+def test_who_was_asked_is_not_added_by_anybody_else(engine: Engine) -> None:
+    with writing(engine) as connection:
+        standing.add_pending(connection, newcomer("ada"), now=NOW)
+    assert add(engine, newcomer("ada"), newcomer("bob"), newcomer("bob")) == [
+        Answer.ASKED,
+        Answer.ADDED,
+        Answer.THERE,
+    ]
+    assert find(engine, "ada").status is Status.PENDING
+
+
 def test_who_left_does_not_come_back_by_an_import(engine: Engine) -> None:
     add(engine, newcomer("ada", hashes=("new key", "old key")))
     ada = find(engine, "ada")
@@ -102,6 +113,17 @@ def test_who_left_does_not_come_back_by_an_import(engine: Engine) -> None:
         Answer.ADDED,
         Answer.BARRED,
     ]
+
+
+def test_an_erased_person_wishes_nothing(engine: Engine) -> None:
+    add(engine, newcomer("ada"))
+    ada = find(engine, "ada")
+    with writing(engine) as connection:
+        erasing.erase(connection, ada.id, now=NOW)
+    with writing(engine) as connection, pytest.raises(NotFound):
+        subscribers.change(connection, ada.id, replace(DAILY, name="Ada"), now=NOW)
+    with reading(engine) as connection:
+        assert subscribers.get(connection, ada.id).name == ""
 
 
 def test_a_change_of_wishes(engine: Engine) -> None:

@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from digest.errors import AddressError
-from digest.suppression import address_hash, address_hashes, address_key, masked, provider
+from digest.suppression import (
+    address_hash,
+    address_hashes,
+    address_key,
+    masked,
+    provider,
+    same_mailbox,
+)
 
 SECRET, OLDER = b"n" * 32, b"o" * 32
 
@@ -91,6 +98,21 @@ def test_what_is_no_address_is_refused_in_a_sentence(typed: str) -> None:
     said = str(caught.value)
     assert said.endswith(".")
     assert said.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        pytest.param("Kim@example.org", "kim@EXAMPLE.org", True, id="case"),
+        pytest.param("jose\u0301@example.org", "JOS\u00c9@example.org", True, id="composed"),
+        pytest.param("stra\u00dfe@example.org", "strasse@example.org", False, id="sharp-s"),
+        pytest.param("\u017fam@example.org", "sam@example.org", False, id="long-s"),
+        pytest.param("\ufb01n@example.org", "fin@example.org", False, id="ligature"),
+    ],
+)
+def test_one_key_is_not_always_one_mailbox(one: str, other: str, same: bool) -> None:
+    assert address_key(one) == address_key(other)
+    assert same_mailbox(one, other) is same_mailbox(other, one) is same
 
 
 LOCAL = st.text(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,12 +12,13 @@ from sqlalchemy import insert, select, update
 
 from digest import inbox, journal, schema
 from digest.errors import AddressError, TokenError, TokenExpired
-from digest.models import Frequency, State, Status
+from digest.models import Detail, Frequency, QuietDay, State, Status, Wishes
 from digest.pipeline import accounts
 from digest.pipeline.accounts import Limits, Moved, Refusal
-from digest.storage import outcomes
+from digest.storage import erasing, outcomes, routes, standing, subscribers
 from digest.storage.database import reading, writing
 from digest.storage.erasing import LEDGER
+from digest.storage.forgetting import forget_asking
 from digest.tokens import Purpose, verify
 from tests.reception import ADA, BOB, SECRETS, Reception
 from tests.rows import Rows
@@ -129,6 +131,24 @@ def test_what_waits_for_the_old_address_does_not_go_there(reception: Reception) 
 def test_a_new_address_that_is_none(still: Reception, address: str) -> None:
     with pytest.raises(AddressError):
         accounts.request_change(still.accounts, 1, address)
+
+
+MOVES = {
+    "to a domain that may": ({"signup": "domains", "domains": {"example.net"}}, None),
+    "to one that may not": ({"signup": "domains", "domains": {"example.org"}}, Refusal.DOMAIN),
+    "while nobody may subscribe": ({"signup": "closed"}, None),
+    "to one that takes no mail": ({"takes_mail": lambda _: False}, Refusal.NO_MAIL),
+}
+
+
+@pytest.mark.parametrize(("changes", "refusal"), MOVES.values(), ids=MOVES)
+def test_a_digest_moves_where_one_may_subscribe(
+    lite: Reception, changes: dict[str, object], refusal: Refusal | None
+) -> None:
+    person = lite.subscribe()
+    lite.changes = changes
+    assert accounts.request_change(lite.accounts, person, BOB) is refusal
+    assert lite.counts()["ticket"] == (0 if refusal else 2)
 
 
 def test_each_side_of_a_change_is_a_mail_of_the_day(lite: Reception) -> None:
@@ -264,6 +284,114 @@ def test_nothing_about_an_erased_person_stays_in_their_rows(lite: Reception) -> 
     assert {(one["address"], one["text"], one["provider"]) for one in deliveries} == {("", "", "")}
 
 
+def test_of_who_is_erased_no_wish_stays(lite: Reception) -> None:
+    usual = Wishes(
+        name="Ada",
+        zone="Asia/Tokyo",
+        hour=7,
+        frequency=Frequency.WEEKLY,
+        weekday=3,
+        max_papers=9,
+        locale="de",
+        min_score=0.7,
+        detail=Detail.FULL,
+        quiet_day=QuietDay.SEND,
+        plain=True,
+    )
+    person = lite.subscribe(wishes=usual, locale="de")
+    with writing(lite.engine) as connection:
+        subscribers.change(connection, person, usual, now=lite.now)
+    assert asdict(standing.wishes_of(lite.person())) == asdict(usual)
+    accounts.erase(lite.accounts, person)
+    with reading(lite.engine) as connection:
+        [row] = connection.execute(select(schema.subscriber)).mappings()
+    plain = Wishes(zone="UTC", hour=0, frequency=Frequency.DAILY, max_papers=1)
+    wishes = asdict(plain)
+    assert {name: row[name] for name in wishes} == wishes
+    assert {row["address"], row["address_key"], row["address_hash"]} == {"", f"erased {person}"}
+    # A column that comes later must be thought of here.
+    others = {"id", "status", "created_at", "confirmed_at", "paused_until", "next_due_at"}
+    others |= {"generation", "saved_generation", "address", "address_key", "address_hash"}
+    assert set(row) == {*wishes, *others}
+
+
+RECEIVERS = {
+    "a domain of their own": ("ada@lovelace.example", None, None, True),
+    "others live there": ("ada@lovelace.example", None, "bob@lovelace.example", False),
+    "a host of their own": ("ada@post.lovelace.example", "lovelace.example", None, True),
+    "others' mail is taken there": (
+        *("ada@lovelace.example", "hosting.example", "bob@example.net", False),
+    ),
+    "a large provider": ("ada@lovelace.example", "google", None, False),
+}
+
+
+@pytest.mark.parametrize(
+    ("address", "receiver", "other", "goes"), RECEIVERS.values(), ids=RECEIVERS
+)
+def test_who_receives_nobody_elses_mail_is_forgotten(
+    reception: Reception, address: str, receiver: str | None, other: str | None, goes: bool
+) -> None:
+    rows, person = Rows(reception.engine), reception.subscribe(address)
+    name = receiver or address.rpartition("@")[2]
+    if receiver:
+        for one in filter(None, (address, other)):
+            domain = one.rpartition("@")[2]
+            rows.add(schema.domain, name=domain, provider=receiver, looked_up_at=reception.now)
+    if other:
+        reception.subscribe(other)
+    for relay in ("one", "two"):
+        with writing(reception.engine) as connection:
+            [route] = routes.find(connection, relay, [name]).values()
+            stopped = {"state": "open", "reason": f"550 {name} says no", "kind": "blocked"}
+            table = schema.route
+            connection.execute(update(table).where(table.c.id == route.id).values(stopped))
+        way, words = f"{relay} to {name}", f"Mail by {relay} to {name} is stopped"
+        rows.add(schema.alert, kind="breaker", subject=way, text=words, since=reception.now)
+    accounts.erase(reception.accounts, person)
+    with reading(reception.engine) as connection:
+        found = connection.execute(select(schema.route).order_by(schema.route.c.id)).all()
+    assert len(found) == 2  # whoever delivers knows the rows, and finds them
+    assert [row.state for row in found] == ["closed" if goes else "open"] * 2
+    assert reception.counts()["alert"] == (0 if goes else 2)
+    after = reception.everything()
+    assert (name in after) is not goes
+    assert ("lovelace" in after) is (name == "lovelace.example" and not goes)
+    assert "ada@" not in after
+
+
+def test_an_erasure_forgets_that_others_wanted_to_move_there(reception: Reception) -> None:
+    person, other = reception.subscribe(), reception.subscribe(BOB)
+    accounts.request_change(reception.accounts, other, "ADA@example.org")
+    use(reception, "change-old")
+    accounts.erase(reception.accounts, person)
+    after = reception.everything()
+    assert "ada@" not in after
+    assert "a…@" not in after
+    for kind in ("change-old", "change-new"):
+        assert [one["personal"] for one in reception.mails() if one["kind"] == kind] == [{}]
+    assert reception.person(BOB).status is Status.ACTIVE
+
+
+def test_an_address_that_was_never_moved_to_is_forgotten(reception: Reception) -> None:
+    person = reception.subscribe()
+    accounts.request_change(reception.accounts, person, BOB)
+    use(reception, "change-old")
+    reception.later(days=6)
+
+    def forget() -> int:
+        before = reception.now - 7 * DAY
+        forget_asking(reception.engine, before=reception.now - 2 * DAY)
+        return erasing.forget_offers(reception.engine, before=before, now=reception.now)
+
+    assert forget() == 0
+    assert BOB in reception.everything()
+    reception.later(days=2)
+    assert [forget(), forget()] == [1, 0]
+    assert BOB not in reception.everything()
+    assert reception.person().address == ADA
+
+
 @pytest.mark.parametrize("status", [Status.ACTIVE, *Status], ids=str)
 def test_who_may_ask_for_an_erasure(lite: Reception, status: Status) -> None:
     person = lite.put(status)
@@ -284,11 +412,19 @@ def test_the_local_inbox_forgets_too(lite: Reception, tmp_path: Path) -> None:
     accounts.erase(lite.accounts, person)  # before there is one
     person = lite.subscribe()
     with inbox.Inbox(box) as server:
-        for recipient in ("ADA@Example.org", BOB):
+        for recipient in ("ADA@Example.org", BOB, "ada@old.example", "carol@example.com"):
             mail(server.port, recipient)
-    assert len(inbox.keys(box)) == 2
+    assert len(inbox.keys(box)) == 4
+    lite.subscribe(BOB)
+    old = lite.subscribe("ada@old.example")
+    for address in (BOB, "new@example.org"):  # what another has is theirs
+        accounts.request_change(lite.accounts, old, address)
+        for kind in ("change-old", "change-new"):
+            use(lite, kind)
+    accounts.erase(lite.accounts, old)  # who moved
     accounts.erase(lite.accounts, person)
-    assert [one.recipient for one in inbox.messages(box)] == [BOB]
+    left = [one.recipient for one in inbox.messages(box)]
+    assert sorted(left) == [BOB, "carol@example.com"]
 
 
 def mail(port: int, recipient: str) -> None:

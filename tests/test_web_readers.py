@@ -6,7 +6,7 @@ import itertools
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from email.utils import parseaddr
 from pathlib import Path
@@ -19,17 +19,25 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lxml import html
 from sqlalchemy import delete, select
+from starlette.requests import Request
 
 from digest import inbox, schema
-from digest.models import InterestKind, Status, Subscriber
-from digest.storage import feedback, interests, subscribers
+from digest.locales import language
+from digest.models import Action, InterestKind, Status, Subscriber
+from digest.pipeline.accounts import Opened, erase
+from digest.pipeline.accounts.base import PATHS
+from digest.pipeline.accounts.limits import SUSPICIOUS
+from digest.storage import feedback, interests, quotas, subscribers
 from digest.storage.database import open_database, reading, writing
 from digest.storage.migrating import upgrade
-from digest.suppression import address_key
-from digest.tokens import Purpose, sign
+from digest.suppression import address_hashes, address_key
+from digest.tokens import Purpose, sign, verify
+from digest.web.app import create_app
 from digest.web.digests import _impersonal
+from digest.web.server import WebServer, listen
+from digest.web.view import Web, load_assets, load_templates
 from tests.local_house import NOW, READER, LocalHouse, local_house
-from tests.web_site import dump, words
+from tests.web_site import PROBE, SITE, TEMPLATES, dump, words
 
 _numbers = itertools.count(1)
 
@@ -73,9 +81,9 @@ class Readers:
         [link] = found
         return str(link)
 
-    def join(self) -> tuple[Subscriber, str]:
+    def join(self, address: str = "") -> tuple[Subscriber, str]:
         """Somebody new, and the link to their preferences."""
-        address = f"reader{next(_numbers)}@example.org"
+        address = address or f"reader{next(_numbers)}@example.org"
         assert self.post("/subscribe", email=address).status_code == 200
         done = self.post(self.link("confirm"), frequency="daily", hour="8", zone="UTC")
         assert done.status_code == 303
@@ -86,6 +94,10 @@ class Readers:
             found = subscribers.find(connection, address_key(address))
         assert found is not None
         return found
+
+    def way_out(self, person: Subscriber) -> str:
+        secrets = self.house.services.secrets
+        return "/u/" + sign(Purpose.UNSUBSCRIBE, person.id, secrets=secrets, now=NOW)
 
     def form(self, url: str) -> dict[str, list[str]]:
         """What the large form at that address would send as it is."""
@@ -136,7 +148,7 @@ def all_readers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Readers]:
 def test_from_the_box_to_the_first_digest(readers: Readers) -> None:
     page = html.fromstring(readers.get("/").text)
     box: Any = page.cssselect("form[action='/subscribe']")[0]
-    assert {name for name, _ in box.form_values()} <= {"email", "source", "website"}
+    assert {name for name, _ in box.form_values()} <= {"email", "source", "website", "after"}
     asked = readers.post("/subscribe", email="New.Reader@example.org", source="front page")
     assert "Look into your inbox" in words(asked)
     mails = readers.mailed()
@@ -145,6 +157,9 @@ def test_from_the_box_to_the_first_digest(readers: Readers) -> None:
     link = readers.link("confirm", mails)
     page = html.fromstring(readers.get(link).text)
     assert len(page.cssselect("form button")) >= 1
+    for one in (html.fromstring(asked.text), page):  # by the browser's guess, else the default
+        assert one.cssselect("#zone[data-zone] option[selected]")[0].get("value") == "UTC"
+        assert len(one.cssselect("[name=topic], #hour, #zone, [name=frequency]")) > 5
     done = readers.post(
         link, frequency="weekly", weekday="4", hour="18", zone="Asia/Tokyo", topic=["agents"]
     )
@@ -170,13 +185,43 @@ def test_the_answer_tells_nobody_who_subscribes(readers: Readers) -> None:
         said = [re.sub(r"/choose/[\w-]{40}", "", one.text) for one in (known, unknown)]
         assert (known.status_code, said[0]) == (unknown.status_code, said[1])
     kinds = sorted(header(mail, "Subject") for mail in readers.mailed())
-    assert len(kinds) == 3  # the link twice to whom it is known, one invitation, nothing to lost
+    assert len(kinds) == 2  # the link to whom it is known, one invitation, nothing to lost
 
 
 def test_a_lost_link_is_mailed(readers: Readers) -> None:
     person, _ = readers.join()
     readers.post("/me", email=person.address.upper())
     assert "Your preferences" in words(readers.get(readers.link("me")))
+
+
+def test_an_expired_link_offers_a_new_one(readers: Readers) -> None:
+    person, _ = readers.join()
+    address = f"late{next(_numbers)}@example.org"
+    readers.post("/subscribe", email=address)
+    link = readers.link("confirm")
+    secrets = readers.house.services.secrets
+    subject = verify(link.rpartition("/")[2], Purpose.CONFIRM, secrets=secrets, now=NOW).subject
+    old = sign(Purpose.CONFIRM, subject, secrets=secrets, now=NOW - timedelta(days=8))
+    lost = sign(Purpose.PREFERENCES, person.id, secrets=secrets, now=NOW - timedelta(days=366))
+    for path, owner, kind in (("confirm", address, "confirm"), ("me", person.address, "me")):
+        page = readers.get(f"/{path}/{old if path == 'confirm' else lost}")
+        assert page.status_code == 410
+        [form] = html.fromstring(page.text).cssselect("main form")
+        answer = readers.post(str(form.get("action")), email=owner, source="expired link")
+        assert answer.status_code == 200
+        assert readers.get(readers.link(kind)).status_code == 200
+    assert readers.post(f"/confirm/{old}").status_code == 410
+    assert not html.fromstring(readers.get("/confirm/x").text).cssselect("main form")
+
+
+def test_a_page_takes_twenty_choices(readers: Readers) -> None:
+    asked = html.fromstring(readers.post("/subscribe", email="often.chosen@example.org").text)
+    [form] = asked.cssselect("form[action^='/choose/']")
+    path = str(form.get("action"))
+    codes = [readers.post(path, hour=str(number)).status_code for number in range(21)]
+    assert codes == [200] * 20 + [429]
+    readers.mailed()
+    assert readers.person("often.chosen@example.org").hour == 19  # the last that was taken
 
 
 def test_what_is_chosen_meanwhile_holds_for_who_is_new(readers: Readers) -> None:
@@ -187,7 +232,9 @@ def test_what_is_chosen_meanwhile_holds_for_who_is_new(readers: Readers) -> None
         [form] = asked.cssselect("form[action^='/choose/']")
         path = str(form.get("action"))
         assert readers.get(path).status_code == 200
-        assert readers.post(path, hour="25").status_code == 422
+        wrong = readers.post(path, hour="25", zone="Asia/Tokyo")
+        assert wrong.status_code == 422
+        assert not html.fromstring(wrong.text).cssselect("#zone[data-zone]")
         wanted = {"hour": "17", "zone": "Asia/Tokyo", "frequency": "weekdays", "topic": "agents"}
         kept = readers.post(path, **wanted)
         assert "It holds once you have confirmed" in words(kept)
@@ -198,6 +245,9 @@ def test_what_is_chosen_meanwhile_holds_for_who_is_new(readers: Readers) -> None
     link = readers.link("confirm", mails)
     page = html.fromstring(readers.get(link).text)
     assert page.cssselect("#hour option[selected]")[0].get("value") == "17"
+    # The browser's guess is for who chose no zone.
+    assert page.cssselect("#zone option[selected]")[0].get("value") == "Asia/Tokyo"
+    assert not page.cssselect("#zone[data-zone]")
     readers.post(path, hour="3")
     assert readers.post(link).status_code == 303
     readers.post(path, hour="4")  # too late: they confirmed
@@ -265,11 +315,44 @@ def test_a_program_that_fills_in_everything_learns_nothing(readers: Readers) -> 
     assert all(to(mail) != address for mail in readers.mailed())
 
 
+def test_who_is_fast_is_counted_and_gets_the_same(readers: Readers) -> None:
+    def counted() -> int:
+        with reading(readers.house.services.engine) as connection:
+            return quotas.most(connection, SUSPICIOUS, window=quotas.DAY, now=NOW)
+
+    before, said = counted(), set()
+    for path in ("/subscribe", "/me"):
+        for after in ("0", "1", "2", "3600", "", "x"):
+            address = f"fast{next(_numbers)}@example.org"
+            answer = readers.post(path, email=address, after=after)
+            said.add((path, answer.status_code, re.sub(r"/choose/[\w-]{40}", "", answer.text)))
+    assert len(said) == 2
+    assert counted() - before == 4
+    assert len(readers.mailed()) == 6
+
+
 def test_an_address_is_sent_three_mails_a_day(readers: Readers) -> None:
     address = f"often{next(_numbers)}@example.org"
-    codes = [readers.post("/subscribe", email=address).status_code for _ in range(4)]
-    assert codes == [200, 200, 200, 429]
-    assert len(readers.mailed()) == 3
+    for mails in (1, 1, 1, 0):
+        assert readers.post("/subscribe", email=address).status_code == (200 if mails else 429)
+        assert len(readers.mailed()) == mails
+
+
+def test_clicks_in_a_row_send_one_mail(readers: Readers) -> None:
+    person, link = readers.join()
+    address = f"hasty{next(_numbers)}@example.org"
+    asked = [readers.post("/subscribe", email=address).text for _ in range(2)]
+    [mail] = readers.mailed()
+    [form] = html.fromstring(asked[0]).cssselect("form[action^='/choose/']")
+    readers.post(str(form.get("action")), hour="5")  # on either page
+    for what in ("export", "erase"):
+        assert [readers.post(link, what=what).status_code for _ in range(2)] == [303, 303]
+        [sent] = readers.mailed()
+        assert to(sent) == person.address
+        with writing(readers.house.services.engine) as connection:
+            connection.execute(delete(schema.quota).where(schema.quota.c.kind == "address"))
+    assert readers.post(readers.link("confirm", [mail])).status_code == 303
+    assert readers.person(address).hour == 5
 
 
 def test_a_network_may_ask_ten_times_an_hour(readers: Readers) -> None:
@@ -283,6 +366,51 @@ def test_a_network_may_ask_ten_times_an_hour(readers: Readers) -> None:
     codes = [ask(f"203.0.113.{number}") for number in range(11)]
     assert codes == [200] * 10 + [429]
     assert ask("203.0.114.1") == 200
+    readers.mailed()
+
+
+WHO_MAY = {
+    "nobody": ("closed", "a@example.org", 403, "Nobody can subscribe here"),
+    "these domains": ("domains", "a@example.org", 200, "Look into your inbox"),
+    "not others": ("domains", "a@example.net", 403, "addresses at example.org can"),
+    "nor below": ("domains", "a@b.example.org", 403, "addresses at example.org can"),
+    "who can get mail": ("open", "a@nowhere.example", 422, "has no mail server"),
+}
+
+
+@pytest.mark.parametrize(("signup", "address", "code", "said"), WHO_MAY.values(), ids=WHO_MAY)
+def test_who_may_subscribe(
+    readers: Readers, signup: str, address: str, code: int, said: str
+) -> None:
+    person, link = readers.join()
+    services, domains = readers.house.services, {"example.org"}
+    house = replace(
+        services.accounts,
+        signup=signup,
+        domains=frozenset(domains),
+        takes_mail=lambda domain: domain != "nowhere.example",
+    )
+    site = replace(SITE, signup=signup, signup_domains=tuple(domains))
+    app = create_app(
+        accounts=house, plan=services.plan, templates=TEMPLATES, site=site, probe=PROBE
+    )
+    with WebServer(app, listen("127.0.0.1", 0)) as server:
+        there = Readers(house=replace(readers.house, url=f"http://127.0.0.1:{server.port}"))
+        answer = there.post("/subscribe", email=address)
+        assert (answer.status_code, said in words(answer)) == (code, True)
+        boxes = [
+            html.fromstring(there.get(url).text).cssselect("form[action='/subscribe']")
+            for url in ("/", "/subscribe")
+        ]
+        assert [bool(box) for box in boxes] == [signup != "closed"] * 2
+        # Whoever is in keeps their way, and goes no other one out.
+        path = link.removeprefix(readers.house.url)
+        assert there.post("/me", email=person.address).status_code == 200
+        moved = there.post(path, what="move", email=address)
+        may = code == 200 or signup == "closed"
+        assert moved.status_code == (303 if may else 422)
+        assert may or said in words(moved)
+        there.client.close()
     readers.mailed()
 
 
@@ -419,6 +547,35 @@ def test_pausing_and_going_on(readers: Readers) -> None:
     assert "Paused until" in words(readers.get(link))
     assert readers.post(link, what="resume").status_code == 303
     assert readers.person(person.address).status is Status.ACTIVE
+    readers.post(readers.way_out(person), confirm="yes")
+    for what in ("pause", "resume"):  # nothing is said to be done that was not
+        done = readers.post(link, what=what, until="2026-06-10")
+        assert "At present no digests" in words(readers.get(done.headers["location"]))
+        assert "Paused." not in words(readers.get(done.headers["location"]))
+    assert readers.person(person.address).status is Status.UNSUBSCRIBED
+
+
+@pytest.mark.parametrize("what", ["save", "take_back"])
+def test_who_is_erased_while_they_press_a_button_stays_erased(
+    readers: Readers, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    person, link = readers.join()
+    form = readers.form(link)
+    opened = Web.opened
+
+    def slowly(web: Web, request: Request, purpose: Purpose) -> Opened:
+        found = opened(web, request, purpose)
+        erase(web.accounts, person.id)
+        return found
+
+    monkeypatch.setattr(Web, "opened", slowly)
+    fields = {"authors": "Ada Lovelace", "zone": "Asia/Tokyo", "paper": "1", "action": "more"}
+    assert readers.post(link, **form | fields, what=what).status_code == 404
+    monkeypatch.undo()
+    tables = dump(readers.house.services.engine)
+    [row] = [row for row in tables["subscriber"] if row[0] == person.id]
+    assert "Asia/Tokyo" not in row
+    assert "Ada Lovelace" not in str(tables["interest"])
 
 
 def test_new_links_end_the_old_ones_but_not_the_way_out(readers: Readers) -> None:
@@ -458,12 +615,46 @@ def test_what_is_held_is_handed_out_once(readers: Readers) -> None:
 
 
 def test_who_is_forgotten_is_in_no_table(readers: Readers) -> None:
-    person, link = readers.join()
+    person, link = readers.join("Lone.Wolf@den.wolfsburrow.example")
+    for what in ("save", "preview"):  # all that can be said
+        wanted = {"searches": "wolfish words", "authors": "Wolf Wolfson", "labs": "Wolf Lab"}
+        wanted |= {"words": "wolfram", "seeds": "2605.07777", "zone": "Arctic/Longyearbyen"}
+        assert readers.post(link, **readers.form(link) | wanted, what=what).status_code < 400
+    readers.house.services.plan_due()
+    assert person.address in {to(mail) for mail in readers.mailed()}
+    with reading(readers.house.services.engine) as connection:
+        query = select(schema.digest.c.paper_ids).where(
+            schema.digest.c.subscriber_id == person.id, schema.digest.c.reason == ""
+        )
+        [read] = connection.execute(query).scalars()
+    with writing(readers.house.services.engine) as connection:
+        feedback.give(connection, person.id, read[0], Action.MORE, now=NOW)
+    readers.post("/me", email=person.address)
+    readers.mailed()
+    readers.post("/subscribe", email=person.address)  # not answered yet
+    assert readers.post(link, what="move", email="wolf@wolfsburrow.example").status_code == 422
+    with writing(readers.house.services.engine) as connection:  # enough for today; so tomorrow
+        connection.execute(delete(schema.quota))
+    assert readers.post(link, what="move", email="wolf@wolfsburrow.example").status_code == 303
     assert readers.post(link, what="erase").status_code == 303
     ticket = readers.link("erase")
     assert readers.get(ticket).status_code == 200
+    secrets = readers.house.services.secrets
+    key = address_key(person.address)
+    assert "wolf" in str(dump(readers.house.services.engine)).lower()
     assert "You are forgotten" in words(readers.post(ticket))
-    assert person.address not in str(dump(readers.house.services.engine))
+    tables = dump(readers.house.services.engine)
+    held = str(tables).lower()
+    for trace in ("wolf", "2605.07777", "longyearbyen"):
+        # In the schedule and the ledger an hour and a zone stay, which name nobody.
+        found = [name for name, rows in tables.items() if trace in str(rows).lower()]
+        assert found == (["schedule"] if trace == "longyearbyen" else []), trace
+    [hash_] = [one for one in address_hashes(key, secrets=secrets) if one in held]
+    assert [name for name, rows in tables.items() if hash_ in str(rows)] == ["suppression"]
+    assert not [row for row in tables["feedback"] if row[0] == person.id]
+    folder = readers.house.services.settings.data_dir
+    for file in filter(Path.is_file, folder.rglob("*")):  # the inbox, the journal
+        assert b"wolf" not in file.read_bytes().lower(), file
     assert "You are forgotten" in words(readers.post(ticket))
     assert readers.get(link).status_code == 404
     assert readers.post("/subscribe", email=person.address).status_code == 200
@@ -722,14 +913,27 @@ def test_nothing_that_is_sent_breaks_a_page(  # noqa: PLR0917
 
 
 def test_no_token_is_in_the_log(
-    readers: Readers, digest: inbox.Mail, caplog: pytest.LogCaptureFixture
+    readers: Readers,
+    digest: inbox.Mail,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     caplog.set_level("DEBUG")
-    _, link = readers.join()
+    person, link = readers.join()
     urls = {link, *re.findall(rf"{readers.house.url}/(?:f|v|u|me)/[\w/-]+", digest.html)}
-    for url in urls:
+    secrets = readers.house.services.secrets
+    for purpose, path in PATHS.items():
+        urls.add(f"{readers.house.url}/{path}/{sign(purpose, person.id, secrets=secrets, now=NOW)}")
+    for url in sorted(urls):
         readers.get(url)
+        readers.get(f"{url}?q={url}")
+        readers.client.get(readers.house.url, headers={"Referer": url})
         readers.post(url, what="nothing")
+    # A fault of ours is told with its trace, and without the link.
+    with monkeypatch.context() as broken:
+        broken.setattr(Web, "page", lambda *_, **__: 1 / 0)
+        assert readers.get(link).status_code == 500
+    assert "ZeroDivisionError" in caplog.text
     said = "\n".join(
         f"{record.getMessage()} {record.__dict__}"
         for record in caplog.records
@@ -745,6 +949,34 @@ def test_who_runs_it_says_what_is_kept(readers: Readers) -> None:
     said = words(readers.get("/privacy"))
     assert "how it looked for 400 days" in said
     assert "90 days" in said
+    # By the settings, whatever they are.
+    site = replace(
+        SITE,
+        privacy_contact="dpo@lab.example",
+        imprint_url="https://lab.example/who",
+        retention_days=33,
+        digest_retention_days=1234,
+    )
+    folder = TEMPLATES / "web"
+    template = load_templates(folder)["en"].get_template("privacy.html")
+    assets = load_assets(folder / "static")
+    page = html.fromstring(
+        template.render(site=site, language=language("en"), assets=assets, mails=None)
+    )
+    assert "for 1,234 days" in words(page)
+    assert "33 days" in words(page)
+    links = {str(link.get("href")) for link in page.cssselect("main a")}
+    assert links == {"/me", "https://lab.example/who", "mailto:dpo@lab.example"}
+
+
+def test_every_page_leads_to_the_lost_link_and_to_what_is_kept(readers: Readers) -> None:
+    person, link = readers.join()
+    way_out = readers.way_out(person)
+    urls = ["/", "/week", "/topics", "/search?q=agents", "/subscribe", "/me", "/privacy"]
+    for url in (*urls, link, way_out, "/u/x", "/confirm/x", "/nowhere"):
+        page = html.fromstring(readers.get(url).text)
+        assert page.cssselect("footer a[href='/me']"), url
+        assert page.cssselect("footer a[href='/privacy']"), url
 
 
 def test_evidence_of_consent_is_kept(readers: Readers) -> None:

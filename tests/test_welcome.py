@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from digest.cadence import Due, due_slots, slots
-from digest.models import Frequency, Health, Schedule, Status, Wishes
+from digest.cadence import Due, due_slots, replaced, slots
+from digest.models import Frequency, Health, Schedule, Slot, Status, Wishes
 from digest.pipeline import accounts
-from digest.storage import schedules, standing
+from digest.storage import digests, schedules, standing
 from digest.storage.database import reading, writing
 from tests.desk import Desk
 from tests.reception import Reception
@@ -141,6 +141,57 @@ def test_whoever_confirms_gets_a_digest_at_once(each_desk: Desk) -> None:
     assert (desk.report(3).due, desk.report(3).missing) == (3, 0)
     assert desk.report(3).due == sum(desk.report(3).states.values())
     assert desk.heal() == 0
+
+
+REPLACED = {
+    "soon": (6, {}, 8),
+    "later that day": (0, {"hour": 23}, 23),
+    "the hour is over": (12, {}, None),
+    "at the hour": (8, {}, None),
+    "not on that day": (6, WEEKLY, None),
+    "on that day of the week": (6, {"frequency": Frequency.WEEKLY, "weekday": 2}, 8),
+    "no welcome": (6, {"welcome": False}, None),
+}
+
+
+@pytest.mark.parametrize(("hour", "more", "found"), REPLACED.values(), ids=REPLACED)
+def test_the_hour_that_a_welcome_replaces(
+    hour: int, more: dict[str, object], found: int | None
+) -> None:
+    began = NOON.replace(hour=hour)
+    own = schedule(began, **more)
+    slot = Slot(date=began.date(), due_at=began, schedule=own)
+    assert replaced(slot) == (None if found is None else NOON.replace(hour=found))
+    # The slots after it are what their hour says, and replace nothing.
+    for one in slots([own], start=began, end=began + 9 * DAY):
+        assert replaced(one) is None
+
+
+def test_why_nothing_came_at_the_hour_of_a_welcomes_own_date_is_kept(each_desk: Desk) -> None:
+    desk = each_desk
+    desk.at("2026-05-27T06:30")
+    desk.read(huggingface=Health.OK, arxiv=Health.OK)
+    desk.paper("A paper", votes=100)
+    ada = Reception(desk.engine, desk.locks, now=desk.now, changes={"welcome": True}).subscribe()
+    bob = desk.subscribe("bob")
+    desk.run()
+    desk.end()
+    desk.at("2026-05-27T08:00")
+    desk.run()
+
+    def told(person: int) -> list[tuple[str, str, str]]:
+        with reading(desk.engine) as connection:
+            found = digests.slots_of(connection, person)
+        return [(f"{one.due_at:%d %H:%M}", one.state, one.reason) for one in found]
+
+    assert told(ada) == [("27 08:00", "skipped", "welcome"), ("27 06:30", "sent", "")]
+    assert told(bob) == [("27 08:00", "planned", "")]
+    # It is no slot of its own: a date has one, and the ledger adds up.
+    assert (desk.report(1).due, desk.report(1).missing) == (2, 0)
+    assert desk.report(1).due == sum(desk.report(1).states.values())
+    desk.at("2026-05-28T08:00")
+    desk.run()
+    assert [one[0] for one in told(ada)] == ["28 08:00", "27 08:00", "27 06:30"]
 
 
 def test_without_the_setting_the_first_slot_is_the_next(lite: Reception) -> None:

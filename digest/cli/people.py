@@ -64,6 +64,12 @@ def add(
             f"{address} is not to be written to: they left, or mail to them failed for good."
             " Only they can come back, by subscribing themselves."
         )
+    if answer is Answer.ASKED:
+        raise InputError(
+            f"{address} was asked whether they want the digest, and has not confirmed: only they"
+            " can, by the link in their mail. Was it lost, or is it older than a week? They can"
+            f" ask for another one: {found.site.base_url}/subscribe"
+        )
     if answer is Answer.THERE:
         raise InputError(f"{address} is there already. See: digest subscriber list")
     with reading(found.engine) as connection:
@@ -239,6 +245,8 @@ def _show_imported(outcome: Imported) -> None:
     say(f"Added {count(outcome.added, 'subscriber')}.")
     if outcome.there:
         say(f"There already, and left as they are: {outcome.there:,}.")
+    if outcome.asked:
+        say(f"Asked already, and to come in by the link in their mail alone: {outcome.asked:,}.")
     if outcome.barred:
         say(f"Left alone, because they left or mail to them failed for good: {outcome.barred:,}.")
 

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Engine
 
 from digest import message
 from digest.models import Part, Site
-from digest.pipeline.accounts.limits import CONFIRMATION
+from digest.pipeline.accounts.limits import CONFIRMATION, SUSPICIOUS
 from digest.pipeline.reporting import without_row
 from digest.providers import provider_of
 from digest.storage import account_mail, alerts, outcomes, quotas
@@ -111,7 +111,11 @@ def _matters(connection: Connection, watching: Watch, *, now: datetime) -> Itera
     if watching.confirmations:
         asked = quotas.most(connection, CONFIRMATION, window=quotas.HOUR, now=now)
         if asked >= watching.confirmations:
-            text = f"So many people want to sign up that nobody can any more: {asked:,} in an hour."
+            fast = quotas.most(connection, SUSPICIOUS, window=quotas.DAY, now=now)
+            text = (
+                "So many people want to sign up that nobody can any more:"
+                f" {asked:,} in an hour; {fast:,} in a day came faster than people type."
+            )
             yield Matter(
                 kind="signups",
                 subject="",

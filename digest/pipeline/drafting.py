@@ -32,6 +32,7 @@ from digest.ranking import Weights
 from digest.rendering import Renderer, fit
 from digest.selection import QUIET, SEARCHES_ALONE, Offer, Rules, Window, choose, window
 from digest.storage import gaps, interests, schedules, subscribers
+from digest.storage.digests import WELCOME
 from digest.storage.gaps import Gap
 from digest.storage.history import last_planned
 from digest.suppression import provider
@@ -137,7 +138,7 @@ def _skip(subscriber: Subscriber, due: Due, lost: Sequence[Gap]) -> str:
     if any(gap.start < due.slot.due_at <= gap.end for gap in lost):
         return gaps.REASON
     if due.welcomed:
-        return "welcome"
+        return WELCOME
     if due.missed:
         return "outage"
     return "" if subscriber.status is Status.ACTIVE else str(subscriber.status)

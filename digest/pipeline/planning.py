@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine
 
-from digest.cadence import next_slot
+from digest.cadence import next_slot, replaced
 from digest.models import Interests, Schedule, Slot, Wishes
 from digest.pipeline.drafting import (
     Draft,
@@ -206,6 +206,7 @@ def _frozen(plan: Plan, draft: Draft) -> Frozen:
         slot=draft.slot,
         provider=plan.provider(draft.subscriber.address),
         give_up_at=_give_up_at([draft.slot.schedule], draft.slot, after=plan.give_up),
+        replaced_due_at=replaced(draft.slot),
         window_start=draft.window_start,
         paper_ids=[item.paper_id for item in draft.choice.items],
         items=[one.row for one in draft.shown],

@@ -41,6 +41,7 @@ digest = Table(
     Column("subscriber_id", Id, ForeignKey("subscriber.id"), nullable=False),
     Column("slot", Date, nullable=False),
     Column("due_at", Instant, nullable=False, index=True),
+    Column("replaced_due_at", Instant),  # of a welcome: that date's own hour, where it was to come
     Column("zone", String(64), nullable=False),
     Column("hour", SmallInteger, nullable=False),
     Column("frequency", String(10), nullable=False),

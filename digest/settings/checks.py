@@ -206,6 +206,16 @@ def zone(name: str) -> str:
     return name
 
 
+def locale(tag: str) -> str:
+    """The tag of a language that has words, with an underscore: `zh_Hans`."""
+    from digest.locales import available  # noqa: PLC0415 - as above, and Babel is large
+
+    known, wanted = sorted(available()), tag.replace("-", "_")
+    if wanted not in known:
+        raise ValueError(f"there are no words in that language; write one of {', '.join(known)}")
+    return wanted
+
+
 def weekday(value: object) -> object:
     """A day's English name, or its first three letters -> 0 Monday .. 6 Sunday."""
     if not isinstance(value, str):

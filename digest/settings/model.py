@@ -56,6 +56,7 @@ DERIVED = {
 Text = Annotated[str, AfterValidator(checks.plain)]
 Address = Annotated[str, AfterValidator(checks.address)]
 Page = Annotated[str, AfterValidator(checks.web_page)]
+Language = Annotated[str, AfterValidator(checks.locale)]
 Provider = Annotated[str, AfterValidator(checks.provider)]
 Directory = Annotated[Path, AfterValidator(checks.directory)]
 Templates = Annotated[Path, AfterValidator(checks.directory), AfterValidator(checks.present)]
@@ -215,9 +216,7 @@ class Settings(BaseSettings):
     )
     imprint_url: Page = Field("", description="The page that says who runs this.")
     privacy_contact: Address = Field("", description="The address for questions about data.")
-    locale: str = Field(
-        "en", pattern=r"^[a-z]{2,3}(_[A-Z][a-z]{3})?(_[A-Z]{2})?$", description="The language."
-    )
+    locale: Language = Field("en", description="The language of pages and mails: one with words.")
 
     public_pages: bool = Field(
         True,

@@ -31,6 +31,7 @@ from digest import schema
 from digest.models import Item, Part, Reason, Slot, State, Subscriber
 from digest.storage.database import given, insert_ignoring, insert_into, packed
 
+WELCOME = "welcome"  # why a slot was skipped: a welcome came just before it
 _NOW = bindparam("now", type_=schema.Instant())
 _RENEWED = timedelta(days=1)  # a part that is named every day is written once a day
 
@@ -42,6 +43,7 @@ class Frozen(NamedTuple):
     slot: Slot
     provider: str
     give_up_at: datetime
+    replaced_due_at: datetime | None = None  # `cadence.replaced`
     window_start: datetime | None = None
     paper_ids: Sequence[int] = ()
     items: Sequence[str] = ()  # of each paper what `item_row` makes: many digests hold the same
@@ -95,6 +97,7 @@ def freeze(
             one.subscriber.id,
             one.slot.date.isoformat(),
             one.slot.due_at,
+            one.replaced_due_at,
             one.slot.schedule.zone,
             one.slot.schedule.hour,
             one.slot.schedule.frequency,
@@ -136,8 +139,8 @@ def freeze(
 def _insert_digests(dialect: str) -> Executable:
     table = schema.digest
     names = (
-        *("subscriber_id", "slot", "due_at", "zone", "hour", "frequency", "window_start"),
-        *("paper_ids", "items", "reason", "skeleton", "parts", "personal"),
+        *("subscriber_id", "slot", "due_at", "replaced_due_at", "zone", "hour", "frequency"),
+        *("window_start", "paper_ids", "items", "reason", "skeleton", "parts", "personal"),
     )
     rows = given(dialect, bindparam("rows"), **{name: table.c[name].type for name in names})
     statement: Executable = (
@@ -214,19 +217,27 @@ class Outcome:
 
 
 def slots_of(connection: Connection, subscriber_id: int, *, limit: int = 100) -> list[Outcome]:
-    """What became of somebody's last slots, newest first."""
+    """What became of somebody's last slots, newest first; also of an hour that a welcome replaced.
+
+    That one is no slot of its own, for its date had one: it is told here, and counted nowhere.
+    """
     digests, deliveries = schema.digest, schema.delivery
     rows = connection.execute(
-        select(digests.c.slot, digests.c.due_at, deliveries.c.state, deliveries.c.reason)
+        select(digests.c.slot, digests.c.due_at, digests.c.replaced_due_at)
+        .add_columns(deliveries.c.state, deliveries.c.reason)
         .join(deliveries, deliveries.c.digest_id == digests.c.id)
         .where(digests.c.subscriber_id == subscriber_id)
         .order_by(digests.c.slot.desc())
         .limit(limit)
     )
-    return [
-        Outcome(date=row.slot, due_at=row.due_at, state=State(row.state), reason=row.reason)
-        for row in rows
-    ]
+    found = []
+    for row in rows:
+        if at := row.replaced_due_at:
+            state, reason = State.SKIPPED, WELCOME
+            found.append(Outcome(date=row.slot, due_at=at, state=state, reason=reason))
+        state, reason = State(row.state), row.reason
+        found.append(Outcome(date=row.slot, due_at=row.due_at, state=state, reason=reason))
+    return found
 
 
 def due_by_schedule(

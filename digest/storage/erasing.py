@@ -6,28 +6,42 @@ ledger's rows stay, without anything in them that names the person or what they 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
+    String,
+    Table,
     and_,
     case,
+    cast,
     delete,
     exists,
+    literal,
+    or_,
     select,
     update,
 )
 
 from digest import schema
-from digest.models import Frequency, State, Status
+from digest.errors import AddressError
+from digest.models import Detail, Frequency, QuietDay, State, Status
 from digest.storage import interests
 from digest.storage.database import writing
+from digest.storage.routes import Breaker
+from digest.suppression import address_key
 
 # Of these something stays: that a digest was due, was made, and what became of it.
 LEDGER = ("digest", "delivery", "account_mail", "schedule")
+_DELIVERED = (
+    (schema.digest, schema.delivery.c.digest_id),
+    (schema.account_mail, schema.delivery.c.account_mail_id),
+)
 _BATCH = 500
+_OFFER = "change-new"  # the mail to an address that a digest is to move to
 
 
 def erase(connection: Connection, subscriber_id: int, *, now: datetime) -> bool:
@@ -60,16 +74,36 @@ def erase(connection: Connection, subscriber_id: int, *, now: datetime) -> bool:
             weekday=None,
             max_papers=1,
             locale="en",
+            min_score=None,
+            detail=Detail.SUMMARY,
+            quiet_day=QuietDay.SKIP,
+            plain=False,
             paused_until=None,
             next_due_at=None,
         )
     )
     tickets = schema.ticket
     used = and_(tickets.c.purpose == "erase", tickets.c.used_at.is_not(None))
-    _empty_ledger(connection, subscriber_id, key, now=now)
+    names = _private_names(connection, subscriber_id, key)
+    _empty_ledger(connection, subscriber_id, names, now=now)
     _delete_all(connection, subscriber_id, but_for=used)
-    _forget_address(connection, key)
+    _forget_address(connection, key, names)
+    _forget_changes(connection, key, now=now)
     return True
+
+
+def addresses(connection: Connection, subscriber_id: int) -> set[str]:
+    """Where somebody's mail went, as far as it is known and nobody else is written to there."""
+    people = schema.subscriber
+    of = people.c.id == subscriber_id
+    found = set(connection.execute(select(people.c.address).where(of)).scalars())
+    for table, delivered in _DELIVERED:
+        mine = delivered.in_(select(table.c.id).where(table.c.subscriber_id == subscriber_id))
+        found |= set(connection.execute(select(schema.delivery.c.address).where(mine)).scalars())
+    keys = {address: _key(address) for address in found}
+    others = select(people.c.address_key).where(people.c.address_key.in_(keys.values()), ~of)
+    taken = {"", *connection.execute(others).scalars()}
+    return {address for address, key in keys.items() if key not in taken}
 
 
 def remove(connection: Connection, subscriber_id: int, *, now: datetime) -> None:
@@ -77,7 +111,8 @@ def remove(connection: Connection, subscriber_id: int, *, now: datetime) -> None
     people, mails, deliveries = schema.subscriber, schema.account_mail, schema.delivery
     of = people.c.id == subscriber_id
     key = connection.execute(select(people.c.address_key).where(of)).scalar_one()
-    _empty_ledger(connection, subscriber_id, key, now=now)
+    names = _private_names(connection, subscriber_id, key)
+    _empty_ledger(connection, subscriber_id, names, now=now)
     _delete_all(connection, subscriber_id)
     mine = mails.c.subscriber_id == subscriber_id
     for table, theirs in (
@@ -88,7 +123,7 @@ def remove(connection: Connection, subscriber_id: int, *, now: datetime) -> None
     schedules = schema.schedule
     connection.execute(delete(schedules).where(schedules.c.subscriber_id == subscriber_id))
     connection.execute(delete(people).where(of))
-    _forget_address(connection, key)
+    _forget_address(connection, key, names)
 
 
 def remove_unconfirmed(engine: Engine, *, before: datetime, now: datetime) -> int:
@@ -117,37 +152,63 @@ def remove_unconfirmed(engine: Engine, *, before: datetime, now: datetime) -> in
         total += len(ids)
 
 
-def _empty_ledger(connection: Connection, subscriber_id: int, key: str, *, now: datetime) -> None:
-    deliveries, attempts = schema.delivery, schema.attempt
-    digests, mails = schema.digest, schema.account_mail
+def forget_offers(engine: Engine, *, before: datetime, now: datetime) -> int:
+    """Forget whom a digest was offered before then, by a change of address; how many mails.
+
+    They may never have agreed. Whoever did has the address among their own data.
+    """
+    mails, deliveries = schema.account_mail, schema.delivery
+    named = exists().where(deliveries.c.account_mail_id == mails.c.id, deliveries.c.address != "")
+    old = select(mails.c.id).where(mails.c.kind == _OFFER, mails.c.created_at < before, named)
+    with writing(engine) as connection:
+        found = list(connection.execute(old.limit(_BATCH)).scalars())
+        _empty_mail(connection, mails, mails.c.id.in_(found), provider="", now=now)
+    return len(found)
+
+
+def _empty_ledger(
+    connection: Connection, subscriber_id: int, names: Collection[str], *, now: datetime
+) -> None:
+    deliveries, digests = schema.delivery, schema.digest
     # Who receives the mail of a domain may be the domain itself, and that somebody's name.
-    provider = case((deliveries.c.provider == _domain(key), ""), else_=deliveries.c.provider)
-    for table, delivered in (
-        (digests, deliveries.c.digest_id),
-        (mails, deliveries.c.account_mail_id),
-    ):
-        # Found by what they deliver: an index of their own would cost at every move of every mail.
+    provider = case((deliveries.c.provider.in_(names), ""), else_=deliveries.c.provider)
+    for table in (digests, schema.account_mail):
         mine = table.c.subscriber_id == subscriber_id
-        theirs = delivered.in_(select(table.c.id).where(mine))
-        connection.execute(
-            update(deliveries)
-            .where(theirs, deliveries.c.state.in_([State.PLANNED, State.CLAIMED, State.DEFERRED]))
-            .values(state=State.SKIPPED, reason=Status.ERASED, worker_id=None, ended_at=now)
-        )
-        connection.execute(
-            update(deliveries).where(theirs).values(address="", text="", provider=provider)
-        )
-        # Servers quote addresses in more ways than are taken out when their words are stored.
-        of_theirs = select(deliveries.c.id).where(theirs)
-        connection.execute(
-            update(attempts).where(attempts.c.delivery_id.in_(of_theirs)).values(text="")
-        )
-        connection.execute(update(table).where(mine).values(personal={}))
+        _empty_mail(connection, table, mine, provider=provider, now=now)
     connection.execute(
         update(digests)
         .where(digests.c.subscriber_id == subscriber_id)
         .values(items=[], paper_ids=[], parts="", skeleton=None)
     )
+
+
+def _empty_mail(
+    connection: Connection,
+    table: Table,
+    mine: ColumnElement[bool],
+    *,
+    provider: ColumnElement[str] | str,
+    now: datetime,
+) -> None:
+    """Take out of these digests or account mails, and of their deliveries, what names a person."""
+    deliveries, attempts = schema.delivery, schema.attempt
+    delivered = next(column for mail, column in _DELIVERED if mail is table)
+    # Found by what they deliver: an index of their own would cost at every move of every mail.
+    theirs = delivered.in_(select(table.c.id).where(mine))
+    connection.execute(
+        update(deliveries)
+        .where(theirs, deliveries.c.state.in_([State.PLANNED, State.CLAIMED, State.DEFERRED]))
+        .values(state=State.SKIPPED, reason=Status.ERASED, worker_id=None, ended_at=now)
+    )
+    connection.execute(
+        update(deliveries).where(theirs).values(address="", text="", provider=provider)
+    )
+    # Servers quote addresses in more ways than are taken out when their words are stored.
+    of_theirs = select(deliveries.c.id).where(theirs)
+    connection.execute(
+        update(attempts).where(attempts.c.delivery_id.in_(of_theirs)).values(text="")
+    )
+    connection.execute(update(table).where(mine).values(personal={}))
 
 
 def _delete_all(
@@ -164,13 +225,87 @@ def _delete_all(
         connection.execute(delete(table).where(mine))
 
 
-def _forget_address(connection: Connection, key: str) -> None:
-    """Forget what was asked for an address, and about its domain, if nobody else has it."""
-    requests, domains, people = schema.request, schema.domain, schema.subscriber
-    connection.execute(delete(requests).where(requests.c.address_key == key))
-    domain = _domain(key)
-    shared = exists().where(people.c.address_key.endswith(f"@{domain}", autoescape=True))
-    connection.execute(delete(domains).where(domains.c.name == domain, ~shared))
+def _forget_address(connection: Connection, key: str, names: Collection[str]) -> None:
+    """Forget what was asked for an address, and what is known of receivers by these names."""
+    requests, domains, routes, alerts = schema.request, schema.domain, schema.route, schema.alert
+    # One that is being answered goes by that, and whoever answers it waits for this to end.
+    waiting = select(requests.c.id).where(requests.c.address_key == key)
+    free = connection.execute(waiting.with_for_update(skip_locked=True)).scalars()
+    connection.execute(delete(requests).where(requests.c.id.in_(list(free))))
+    for name in names:
+        connection.execute(
+            delete(domains).where(or_(domains.c.name == name, domains.c.provider == name))
+        )
+        # Not deleted: a process that delivers knows the row, and begins anew with another.
+        connection.execute(
+            update(routes)
+            .where(routes.c.provider == name)
+            .values(
+                provider=literal("erased ") + cast(routes.c.id, String),
+                rate=None,
+                state=Breaker.CLOSED,
+                kind="",
+                reason="",
+            )
+        )
+        way = f" to {name}"
+        connection.execute(
+            delete(alerts).where(
+                alerts.c.kind == "breaker", alerts.c.subject.endswith(way, autoescape=True)
+            )
+        )
+
+
+def _forget_changes(connection: Connection, key: str, *, now: datetime) -> None:
+    """Forget that others wanted to move to an address, with the mails that say so."""
+    tickets, mails = schema.ticket, schema.account_mail
+    wanted = select(tickets.c.id, tickets.c.data).where(tickets.c.purpose == "change")
+    gone = [
+        row.id for row in connection.execute(wanted) if _key(row.data.get("address", "")) == key
+    ]
+    if gone:
+        asked = mails.c.request.in_([f"ticket {ticket_id}" for ticket_id in gone])
+        _empty_mail(connection, mails, asked, provider="", now=now)
+        connection.execute(delete(tickets).where(tickets.c.id.in_(gone)))
+
+
+def _key(address: str) -> str:
+    try:
+        return address_key(address)
+    except AddressError:
+        return ""
+
+
+def _private_names(connection: Connection, subscriber_id: int, key: str) -> list[str]:
+    """The names of who receives somebody's mail, as far as they are theirs alone.
+
+    That is a domain that they had an address at, or the one that takes its mail, where nobody else
+    has it.
+    """
+    domains, people, domain = schema.domain, schema.subscriber, _domain(key)
+    names = {domain}
+    for table, delivered in _DELIVERED:
+        mine = select(table.c.id).where(table.c.subscriber_id == subscriber_id)
+        providers = select(schema.delivery.c.provider).where(delivered.in_(mine)).distinct()
+        names.update(connection.execute(providers).scalars())
+    takers = select(domains.c.provider).where(domains.c.name.in_(names))
+    names.update(connection.execute(takers).scalars().all())
+    found = []
+    for name in sorted(names):
+        at_home = people.c.address_key.endswith(f"@{name}", autoescape=True)
+        lives = select(people.c.id).where(
+            at_home, people.c.id != subscriber_id, people.c.address_key != key
+        )
+        takes = select(domains.c.name).where(
+            domains.c.provider == name, domains.c.name.not_in(names)
+        )
+        # A name without a dot is a large provider's.
+        shared = "." not in name or any(
+            connection.execute(one.limit(1)).first() for one in (lives, takes)
+        )
+        if not shared:
+            found.append(name)
+    return found
 
 
 def _domain(key: str) -> str:

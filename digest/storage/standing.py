@@ -13,6 +13,7 @@ from digest import schema
 from digest.models import Newcomer, State, Status, Subscriber, Wishes
 from digest.storage import erasing, subscribers
 from digest.storage.database import insert_ignoring
+from digest.suppression import same_mailbox
 from digest.tokens import GENERATIONS
 
 RESUMED = 200  # people in one transaction
@@ -39,23 +40,29 @@ def add_pending(connection: Connection, newcomer: Newcomer, *, now: datetime) ->
     No schedule begins: nothing is due before they confirm.
     """
     table = schema.subscriber
-    connection.execute(
-        insert_ignoring(connection, table).values(
-            **asdict(newcomer.wishes),
-            address=newcomer.address,
-            address_key=newcomer.key,
-            address_hash=newcomer.hashes[0],
-            status=Status.PENDING,
-            created_at=now,
+    while True:
+        connection.execute(
+            insert_ignoring(connection, table).values(
+                **asdict(newcomer.wishes),
+                address=newcomer.address,
+                address_key=newcomer.key,
+                address_hash=newcomer.hashes[0],
+                status=Status.PENDING,
+                created_at=now,
+            )
         )
-    )
-    found = subscribers.find(connection, newcomer.key)
-    assert found is not None
-    person = locked(connection, found.id)
-    assert person is not None
-    if person.status is Status.PENDING:
-        wish(connection, person.id, newcomer.wishes, topics=newcomer.topics)
-    return person
+        found = subscribers.find(connection, newcomer.key)
+        person = locked(connection, found.id) if found else None
+        if person is None or person.status is Status.ERASED:
+            continue  # just now
+        if person.status is not Status.PENDING:
+            return person
+        if same_mailbox(person.address, newcomer.address):
+            wish(connection, person.id, newcomer.wishes, topics=newcomer.topics)
+            return person
+        # Nobody may keep another from signing up by a letter that counts as one of theirs; and
+        # the link that was mailed to the one is not good for the other.
+        erasing.remove(connection, person.id, now=now)
 
 
 def wish(
@@ -217,11 +224,13 @@ def move(connection: Connection, person: Subscriber, to: Newcomer, *, now: datet
 
 
 def close_account_mail(
-    connection: Connection, subscriber_id: int, *, reason: str, now: datetime
+    connection: Connection, subscriber_id: int, *, reason: str, now: datetime, kind: str = ""
 ) -> None:
-    """Skip the account mail that waits for somebody."""
+    """Skip the account mail, or that of one kind, that waits for somebody."""
     mails, deliveries = schema.account_mail, schema.delivery
     theirs = select(mails.c.id).where(mails.c.subscriber_id == subscriber_id)
+    if kind:
+        theirs = theirs.where(mails.c.kind == kind)
     connection.execute(
         update(deliveries)
         .where(

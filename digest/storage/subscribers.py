@@ -11,6 +11,8 @@ from functools import cache
 from typing import Any
 
 from sqlalchemy import (
+    Column,
+    ColumnElement,
     Connection,
     Executable,
     Row,
@@ -53,6 +55,7 @@ class Answer(StrEnum):
 
     ADDED = "added"
     THERE = "there already"
+    ASKED = "asked, and yet to confirm"
     BARRED = "not to be written to"  # suppressed: only they can come back
 
 
@@ -90,6 +93,7 @@ def add_many(
             ],
         )
         follow(connection, {ids[key]: wanted[key].topics for key in ids})
+    pending = _pending(connection, wanted.keys() - ids.keys())
     answers, added = [], set[str]()
     for new in newcomers:
         if barred.intersection(new.hashes):
@@ -98,21 +102,30 @@ def add_many(
             answers.append(Answer.ADDED)
             added.add(new.key)
         else:
-            answers.append(Answer.THERE)
+            answers.append(Answer.ASKED if new.key in pending else Answer.THERE)
     return answers
 
 
+def _pending(connection: Connection, keys: Set[str]) -> set[str]:
+    """Those of the keys whose owners were asked and have not confirmed."""
+    table = schema.subscriber
+    return _found(connection, table.c.address_key, keys, table.c.status == Status.PENDING)
+
+
 def _barred(connection: Connection, hashes: Set[str]) -> set[str]:
-    table = schema.suppression
+    return _found(connection, schema.suppression.c.address_hash, hashes)
+
+
+def _found(
+    connection: Connection, column: Column[str], values: Set[str], *conditions: ColumnElement[bool]
+) -> set[str]:
+    """Those of the values that the column has, where the conditions hold."""
     found: set[str] = set()
-    ordered = sorted(hashes)
+    ordered = sorted(values)
     for start in range(0, len(ordered), 500):
         part = ordered[start : start + 500]
-        found |= set(
-            connection.execute(
-                select(table.c.address_hash).where(table.c.address_hash.in_(part))
-            ).scalars()
-        )
+        rows = select(column).where(column.in_(part), *conditions)
+        found |= set(connection.execute(rows).scalars())
     return found
 
 
@@ -142,9 +155,16 @@ def _row(new: Newcomer, *, now: datetime, since: datetime) -> dict[str, Any]:
 
 
 def change(connection: Connection, subscriber_id: int, wishes: Wishes, *, now: datetime) -> None:
-    """Store new wishes; what is planned already stays as it is."""
-    subscriber = get(connection, subscriber_id)
+    """Store new wishes; what is planned already stays as it is. NotFound.
+
+    Who leaves or is erased at the same time goes first: nothing is due to them, or known of them.
+    """
     table = schema.subscriber
+    row = select(table.c.id).where(table.c.id == subscriber_id).with_for_update(key_share=True)
+    connection.execute(row)
+    subscriber = get(connection, subscriber_id)
+    if subscriber.status is Status.ERASED:
+        raise NotFound(f"Subscriber {subscriber_id} is erased.")
     connection.execute(update(table).where(table.c.id == subscriber_id).values(asdict(wishes)))
     before = (subscriber.zone, subscriber.hour, subscriber.frequency, subscriber.weekday)
     if before != (wishes.zone, wishes.hour, wishes.frequency, wishes.weekday):

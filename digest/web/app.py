@@ -40,7 +40,7 @@ from digest.web.forms import posted
 from digest.web.middleware import Edge, headers_for
 from digest.web.probe import Probe
 from digest.web.probe import routes as probes
-from digest.web.view import Asset, Web, load_assets, load_templates
+from digest.web.view import Asset, Web, bad_link, load_assets, load_templates
 
 Page = Callable[[Web, Request], Response]
 Action = Callable[[Web, Request, FormData], Response]
@@ -154,7 +154,7 @@ def _refused(web: Web, request: Request, error: Exception) -> Response:
 
 def _bad_link(web: Web, request: Request, error: Exception) -> Response:
     expired = isinstance(error, TokenExpired)
-    return web.page(request, "bad_link.html", status=410 if expired else 404, expired=expired)
+    return bad_link(web, request, expired=expired)
 
 
 def _failed(web: Web, request: Request, _error: Exception) -> Response:

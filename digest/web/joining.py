@@ -27,6 +27,7 @@ from digest.web.wishes import Asked, read_schedule, stored, zones
 
 # What the page of the mail's link says; whoever confirms has read it.
 TEXT_VERSION = "confirm 2026-11"
+_TOO_FAST = ("0", "1")  # seconds for a person, but not for autofill
 LONGEST_ADDRESS = 1_000  # characters; a longer one is no mistake of a person
 STATUSES = {
     Refusal.CLOSED: 403,
@@ -64,12 +65,18 @@ def _asked(web: Web, request: Request, form: FormData, *, lost: bool) -> Respons
     number, slug, search = randbits(63), text(form, "topic", most=60), text(form, "search")
     filter_ = read_search(search) if search else ""
     locale, client = web.language(request).tag, web.client(request)
+    suspicious = text(form, "after", most=20) in _TOO_FAST
     try:
         if text(form, "website"):
             refusal = None  # a program, which learns nothing
         elif lost:
             refusal = accounts.lost_link(
-                web.accounts, address, locale=locale, source="lost link", client=client
+                web.accounts,
+                address,
+                locale=locale,
+                source="lost link",
+                client=client,
+                suspicious=suspicious,
             )
         else:
             refusal = accounts.ask(
@@ -78,6 +85,7 @@ def _asked(web: Web, request: Request, form: FormData, *, lost: bool) -> Respons
                 locale=locale,
                 source=text(form, "source", most=40) or "box",
                 client=client,
+                suspicious=suspicious,
                 topics=[slug] if slug else [],
                 search=filter_ if isinstance(filter_, str) else "",
                 number=number,
@@ -113,8 +121,16 @@ def choose(web: Web, request: Request, form: FormData) -> Response:
     asked = read_schedule(form, before, known=known, language=web.language(request))
     if asked.errors:
         return _offer(web, request, token, asked, status=422)
-    accounts.choose(web.accounts, number, wishes=asked.wishes, topics=list(asked.topics))
+    topics_ = list(asked.topics)
+    refusal = accounts.choose(web.accounts, number, wishes=asked.wishes, topics=topics_)
+    if refusal:
+        return web.page(request, "refused.html", status=STATUSES[refusal], refusal=refusal)
     return _offer(web, request, token, asked, kept=True)
+
+
+def _is_open(web: Web, asked: Asked) -> bool:
+    """Whether the browser may guess the zone: what somebody chose stays."""
+    return asked.wishes.zone == web.accounts.usual.zone and not asked.errors
 
 
 def _number(web: Web, request: Request) -> int:
@@ -135,6 +151,7 @@ def _offer(
         token=token,
         asked=asked,
         errors=asked.errors,
+        guess=_is_open(web, asked),
         kept=kept,
         topics=known,
         zones=zones(),
@@ -187,6 +204,7 @@ def _invite(
         status=status,
         asked=asked,
         errors=asked.errors,
+        guess=_is_open(web, asked),
         topics=known,
         zones=zones(),
     )

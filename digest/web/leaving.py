@@ -16,7 +16,7 @@ from digest.pipeline.accounts import Instead, Why
 from digest.pipeline.accounts.leaving import BY_LINK, BY_ONE_CLICK
 from digest.tokens import Purpose, verify
 from digest.web.forms import fields, is_ours, text
-from digest.web.view import Web
+from digest.web.view import Web, bad_link
 
 
 async def way_out(web: Web, request: Request) -> Response:
@@ -73,7 +73,7 @@ def undo(web: Web, request: Request, form: FormData) -> Response:
         errors = {"until": web.language(request).gettext("Choose a day within the next year.")}
         return web.page(request, "left.html", status=422, undo=token, errors=errors, said=False)
     if not back:
-        return web.page(request, "bad_link.html", status=410, expired=True)
+        return bad_link(web, request, expired=True)
     return web.page(request, "back.html", what=what)
 
 

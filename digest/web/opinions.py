@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from digest.errors import NotFound
 from digest.models import Action, Interest, InterestKind, Paper, Topic
+from digest.pipeline import accounts
 from digest.pipeline.accounts import Opened
 from digest.storage import feedback, interests, listings, papers, shown
 from digest.storage import topics as all_topics
@@ -53,6 +54,7 @@ def give(web: Web, request: Request, form: FormData) -> Response:
     back = what.startswith("not ")
     name = what.removeprefix("not ")
     with writing(web.engine) as connection:
+        accounts.known(connection, person_id)
         if name == MUTE:
             slug = text(form, "topic")
             if slug not in {topic.slug for topic in meant.topics}:

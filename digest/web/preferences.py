@@ -15,7 +15,7 @@ from digest import locales
 from digest.errors import AddressError, InputError, NotFound
 from digest.models import Action, Subscriber, Topic
 from digest.pipeline import accounts
-from digest.pipeline.accounts import Opened
+from digest.pipeline.accounts import Opened, Refusal
 from digest.pipeline.planning import preview as draft_of
 from digest.rendering import compose
 from digest.storage import feedback, interests, subscribers, topics
@@ -51,7 +51,7 @@ def save(web: Web, request: Request, form: FormData) -> Response:
     try:
         errors = act(web, request, form, opened.person)
     except NotFound:
-        errors = {}  # they are not subscribed: the page says so
+        return RedirectResponse(request.url.path, 303)  # they are not subscribed: it says so
     if errors:
         return _again(web, request, opened.person, errors)
     return RedirectResponse(f"{request.url.path}?done={what}", 303)
@@ -76,6 +76,7 @@ def _save(web: Web, request: Request, form: FormData, opened: Opened, *, keep: b
             return _show(web, request, connection, person, asked, status=422)
     with writing(web.engine) as connection:
         now = web.accounts.clock()
+        accounts.known(connection, person.id)
         subscribers.change(connection, person.id, asked.wishes, now=now)
         subscribers.follow(connection, {person.id: asked.topics})
         interests.replace(connection, person.id, asked.interests, now=now)
@@ -193,6 +194,15 @@ def _move(web: Web, request: Request, form: FormData, person: Subscriber) -> dic
         )
     except AddressError as error:
         return {"email": refused(error, web.language(request))}
+    language = web.language(request)
+    if refusal is Refusal.DOMAIN:
+        said = language.gettext("Only addresses at %(domains)s can subscribe.")
+        return {"email": said % {"domains": ", ".join(web.site.signup_domains)}}
+    if refusal is Refusal.NO_MAIL:
+        said = language.gettext(
+            "Its part after the @-sign has no mail server. Check how it is written."
+        )
+        return {"email": said}
     return _limited(web, request, "email", refused=refusal is not None)
 
 
@@ -224,6 +234,7 @@ def _take_back(web: Web, _request: Request, form: FormData, person: Subscriber) 
     if paper_id is None:
         raise HTTPException(400)
     with writing(web.engine) as connection:
+        accounts.known(connection, person.id)
         feedback.take_back(connection, person.id, paper_id, action)
     return {}
 

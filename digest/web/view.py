@@ -38,6 +38,10 @@ MAIL_POLICY = (
 )
 
 
+# Behind these nobody is subscribed: another link comes to who asks as if for the first time.
+_BY_ASKING_ANEW = ("/confirm/", "/choose/", "/undo/")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asset:
     """A file of templates/web/static, under an address that changes with its content."""
@@ -112,6 +116,19 @@ class Web:
         if purpose is not Purpose.VIEW:
             request.state.locale = found.person.locale
         return found
+
+
+def bad_link(web: Web, request: Request, *, expired: bool) -> HTMLResponse:
+    """What is said of a link that opens nothing, with the way to one that does, if it once did."""
+    anew = request.url.path.startswith(_BY_ASKING_ANEW)
+    return web.page(
+        request,
+        "bad_link.html",
+        status=410 if expired else 404,
+        expired=expired,
+        anew=anew,
+        errors={},
+    )
 
 
 def load_templates(folder: Path) -> dict[str, Environment]:

@@ -29,6 +29,7 @@ from digest.pipeline.accounts.leaving import (
 from digest.pipeline.accounts.limits import Refusal
 from digest.pipeline.accounts.links import (
     Opened,
+    known,
     opened,
     renew,
     renew_saved_link,
@@ -64,6 +65,7 @@ __all__ = [
     "erase_by",
     "explain",
     "export",
+    "known",
     "leave",
     "lost_link",
     "opened",

@@ -20,9 +20,12 @@ from digest.models import Detail, Frequency, QuietDay, Status, Subscriber, Wishe
 from digest.pipeline.accounts import mails
 from digest.pipeline.accounts.base import Accounts, newcomer, settings_link, spoken
 from digest.pipeline.accounts.limits import (
+    SUSPICIOUS,
     Refusal,
     Refused,
+    not_here,
     take_addresses,
+    take_choice,
     take_confirmation,
     take_network,
 )
@@ -71,13 +74,10 @@ def ask(
     """
     address = address.strip()
     key = _checked(address)
-    domain = key.rpartition("@")[2]
     if accounts.signup == "closed":
         return Refusal.CLOSED
-    if accounts.signup == "domains" and domain not in accounts.domains:
-        return Refusal.DOMAIN
-    if accounts.takes_mail is not None and not accounts.takes_mail(domain):
-        return Refusal.NO_MAIL
+    if why := not_here(accounts, key):
+        return why
     tongue = spoken(locale, otherwise=accounts.usual.locale)
     wanted = replace(wishes or accounts.usual, name="", locale=tongue)
     data = {
@@ -91,15 +91,22 @@ def ask(
     return _take(accounts, SUBSCRIBE, address, key, data, client=client, suspicious=suspicious)
 
 
-def choose(accounts: Accounts, number: int, *, wishes: Wishes, topics: Sequence[str]) -> None:
+def choose(
+    accounts: Accounts, number: int, *, wishes: Wishes, topics: Sequence[str]
+) -> Refusal | None:
     """Keep what was chosen on the page that follows; it holds for who is new by that request.
 
     Like what was asked there it is looked at afterwards, and tells nobody who subscribes.
     """
     data = {"number": number, "wishes": asdict(wishes), "topics": [*topics]}
-    with writing(accounts.engine) as connection:
-        now = accounts.clock()
-        requests.add(connection, CHOICE, address="", key="", data=data, now=now)
+    now = accounts.clock()
+    try:
+        with writing(accounts.engine) as connection:
+            take_choice(connection, accounts, number, now=now)
+            requests.add(connection, CHOICE, address="", key="", data=data, now=now)
+    except Refused as refused:
+        return refused.why
+    return None
 
 
 def lost_link(
@@ -140,7 +147,7 @@ def _take(
         with writing(accounts.engine) as connection:
             # In this order, always: two who wait for each other would wait in vain.
             if suspicious:
-                quotas.take(connection, "suspicious", window=DAY, now=now)
+                quotas.take(connection, SUSPICIOUS, window=DAY, now=now)
             take_network(connection, accounts, client, now=now)
             take_addresses(connection, accounts, [key], now=now)
             if kind == SUBSCRIBE:
@@ -228,7 +235,9 @@ def _person(
     connection: Connection, accounts: Accounts, request: Request, *, now: datetime
 ) -> Subscriber | None:
     if request.kind != SUBSCRIBE:
-        return subscribers.find(connection, request.address_key)
+        found = subscribers.find(connection, request.address_key)
+        # Who is erased meanwhile gets no mail, and no row that names them.
+        return standing.locked(connection, found.id) if found else None
     new = newcomer(accounts, request.address, _wishes(request), request.data["topics"])
     return standing.add_pending(connection, new, now=now)
 

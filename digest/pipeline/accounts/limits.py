@@ -17,7 +17,9 @@ from digest.pipeline.accounts.base import Accounts
 from digest.storage import quotas
 from digest.storage.quotas import DAY, HOUR
 
+SUSPICIOUS = "suspicious"  # the kind of those that came faster than people type
 CONFIRMATION = "confirmation"  # the kind of the quota that the operator is told of
+_CHOICES = 20  # of one page within the hour: nobody changes their mind more often
 _PREFIX = {4: 24, 6: 64}  # what one person or provider has
 
 
@@ -38,6 +40,16 @@ class Refused(Exception):
     def __init__(self, why: Refusal) -> None:
         super().__init__(why)
         self.why = why
+
+
+def not_here(accounts: Accounts, key: str) -> Refusal | None:
+    """Why an address is not among those that digests go to, by its domain; None if it is."""
+    domain = key.rpartition("@")[2]
+    if accounts.signup == "domains" and domain not in accounts.domains:
+        return Refusal.DOMAIN
+    if accounts.takes_mail is not None and not accounts.takes_mail(domain):
+        return Refusal.NO_MAIL
+    return None
 
 
 def take_network(
@@ -68,6 +80,13 @@ def take_confirmation(connection: Connection, accounts: Accounts, *, now: dateti
     """Count a confirmation mail; Refused."""
     limit = accounts.limits.confirmations_hourly
     if not quotas.take(connection, CONFIRMATION, window=HOUR, now=now, limit=limit):
+        raise Refused(Refusal.BUSY)
+
+
+def take_choice(connection: Connection, accounts: Accounts, number: int, *, now: datetime) -> None:
+    """Count that something was chosen on the page with that number; Refused."""
+    key = _hashed(accounts, f"choice {number}")
+    if not quotas.take(connection, "choice", key, window=HOUR, now=now, limit=_CHOICES):
         raise Refused(Refusal.BUSY)
 
 

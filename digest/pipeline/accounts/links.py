@@ -71,7 +71,7 @@ def renew(accounts: Accounts, subscriber_id: int) -> str:
     """
     now = accounts.clock()
     with writing(accounts.engine) as connection:
-        person = _known(connection, subscriber_id)
+        person = known(connection, subscriber_id)
         standing.renew(connection, person.id)
         tickets.cancel(connection, person.id)
         consents.add(connection, person.id, What.RENEWED, source="by the settings", now=now)
@@ -79,6 +79,17 @@ def renew(accounts: Accounts, subscriber_id: int) -> str:
         person = subscribers.get(connection, person.id)
     noted("Somebody made new links.", action="renew", subscriber_id=person.id)
     return link(accounts, Purpose.PREFERENCES, person.id, now=now, generation=person.generation)
+
+
+def known(connection: Connection, subscriber_id: int) -> Subscriber:
+    """Somebody who is here, whom nobody else changes or erases meanwhile. TokenError.
+
+    To be called before anything of theirs is written: they may be erased since a token was opened.
+    """
+    person = standing.locked(connection, subscriber_id)
+    if person is None or person.status is Status.ERASED:
+        raise TokenError("This link's subscriber is not here.")
+    return person
 
 
 def saved_link(accounts: Accounts, subscriber_id: int) -> str:
@@ -90,7 +101,7 @@ def saved_link(accounts: Accounts, subscriber_id: int) -> str:
 def renew_saved_link(accounts: Accounts, subscriber_id: int) -> str:
     """Revoke the URL of that feed; the new one. TokenError."""
     with writing(accounts.engine) as connection:
-        standing.renew(connection, _known(connection, subscriber_id).id, saved=True)
+        standing.renew(connection, known(connection, subscriber_id).id, saved=True)
         return _saved_link(connection, accounts, subscriber_id, now=accounts.clock())
 
 
@@ -101,10 +112,3 @@ def _saved_link(
     if generation is None:
         raise TokenError("This link's subscriber is not here.")
     return link(accounts, Purpose.SAVED, subscriber_id, now=now, generation=generation)
-
-
-def _known(connection: Connection, subscriber_id: int) -> Subscriber:
-    person = standing.locked(connection, subscriber_id)
-    if person is None or person.status is Status.ERASED:
-        raise TokenError("This link's subscriber is not here.")
-    return person

@@ -7,9 +7,10 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection
 
 from digest import message
+from digest.errors import AddressError
 from digest.models import Subscriber
 from digest.pipeline.accounts.base import Accounts, link
-from digest.storage import account_mail, consents
+from digest.storage import account_mail, consents, standing
 from digest.storage.consents import What
 from digest.tokens import LIFETIMES, Purpose
 
@@ -17,8 +18,10 @@ DAY = timedelta(days=1)  # after which a server that puts a mail off is given up
 
 
 def check(address: str) -> None:
-    """Whether a header can name the address; AddressError."""
+    """Whether a header can name the address, and programs read it as it is; AddressError."""
     message.mailbox(address)
+    if "=?" in address:  # RFC 2047, 5: no encoded word; many programs read one all the same
+        raise AddressError("Mail programs would change this email address, because of its =? sign.")
 
 
 def send(
@@ -37,8 +40,10 @@ def send(
 ) -> None:
     """Store a mail to an address, due now; once for a request, however often it is called.
 
+    An earlier one of that kind that has not left is not sent: who clicks twice gets one mail.
     No name stands in it, for anybody may have typed one. `lasts` is how long its link works.
     """
+    standing.close_account_mail(connection, person.id, reason="superseded", now=now, kind=kind)
     identity = message.message_id(kind, request, sender_address=accounts.site.sender_address)
     account_mail.store(
         connection,

@@ -19,7 +19,7 @@ from digest.models import Status, Subscriber
 from digest.pipeline.accounts import mails
 from digest.pipeline.accounts.base import Accounts, link, newcomer, noted, raise_mark
 from digest.pipeline.accounts.leaving import write_down
-from digest.pipeline.accounts.limits import Refusal, Refused, take_addresses
+from digest.pipeline.accounts.limits import Refusal, Refused, not_here, take_addresses
 from digest.storage import consents, erasing, holdings, standing, subscribers, tickets
 from digest.storage.consents import What
 from digest.storage.database import writing
@@ -47,6 +47,8 @@ def request_change(accounts: Accounts, subscriber_id: int, address: str) -> Refu
     now = accounts.clock()
     to = newcomer(accounts, address.strip(), accounts.usual)
     mails.check(to.address)
+    if why := not_here(accounts, to.key):
+        return why
     try:
         with writing(accounts.engine) as connection:
             person = _subscribed(connection, subscriber_id)
@@ -151,12 +153,14 @@ def erase(accounts: Accounts, subscriber_id: int) -> bool:
         person = standing.locked(connection, subscriber_id)
         if person is None or person.status is Status.ERASED:
             return False
+        theirs = erasing.addresses(connection, person.id)
         write_down(connection, accounts, person.id, Status.ERASED, now=now)
         subscribers.unsubscribe(connection, person.id, now=now, detail="by an erasure")
         standing.bar(connection, person.id, Status.ERASED, now=now)
         erasing.erase(connection, person.id, now=now)
     if accounts.inbox is not None:
-        inbox.forget(accounts.inbox, person.address)
+        for address in theirs:
+            inbox.forget(accounts.inbox, address)
     raise_mark(accounts.engine, accounts.data_dir)
     noted("Somebody was erased.", action="erase", subscriber_id=person.id)
     return True
