@@ -266,6 +266,28 @@ def test_no_address_breaks_the_house(lite: Reception, address: str) -> None:
     assert lite.counts()["request"] == 0
 
 
+def test_a_mail_gives_way_to_the_next_of_its_kind_and_to_itself_never(lite: Reception) -> None:
+    person = lite.subscribe()
+    for _ in range(2):
+        accounts.request_export(lite.accounts, person)
+        accounts.request_erasure(lite.accounts, person)
+    waiting = [State.SKIPPED, State.SKIPPED, State.PLANNED, State.PLANNED]
+    assert [mail["state"] for mail in lite.mails()][1:] == waiting
+    with writing(lite.engine) as connection:  # done twice it is done once
+        for _ in range(2):
+            mails.send(
+                *(connection, lite.accounts, "export", "again"),
+                to=ADA,
+                person=lite.person(),
+                locale="en",
+                url="https://example.org",
+                now=lite.now,
+            )
+    assert [mail["state"] for mail in lite.mails()][1:] == [
+        *(State.SKIPPED, State.SKIPPED, State.SKIPPED, State.PLANNED, State.PLANNED)
+    ]
+
+
 def test_a_request_that_breaks_stops_none_of_the_others(
     reception: Reception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

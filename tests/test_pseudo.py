@@ -110,7 +110,10 @@ SIMPLE: list[tuple[str, dict[str, Any]]] = [
     ("export.html", {}),
     *(("error.html", {"code": code}) for code in (400, 403, 404, 405, 410, 413, 500)),
     *(("back.html", {"what": what}) for what in ("pause", "weekly", "undo")),
-    *(("bad_link.html", {"expired": expired}) for expired in (True, False)),
+    *(
+        ("bad_link.html", {"expired": expired, "anew": anew, "errors": {}})
+        for expired, anew in ((True, True), (True, False), (False, False))
+    ),
     *(("erase.html", {"done": done}) for done in (True, False)),
     *(("changed.html", {"moved": moved}) for moved in ("moved", "waiting", "taken", "over")),
     *(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, and_, func, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 
 from digest import schema
 from digest.models import Status
@@ -34,11 +34,7 @@ def to_ask(
     Any `limit` of them: what fails again and again must not keep the others waiting.
     """
     table, people = schema.domain, schema.subscriber
-    key = people.c.address_key
-    if connection.dialect.name == "postgresql":
-        name = func.split_part(key, "@", 2)
-    else:
-        name = func.substr(key, func.instr(key, "@") + 1)
+    name = _of_people(connection)
     used = select(name.label("name")).where(people.c.status == Status.ACTIVE).distinct().subquery()
     old = or_(
         table.c.looked_up_at <= now - FRESH,
@@ -52,6 +48,20 @@ def to_ask(
         .limit(limit)
     )
     return {row.name: row.provider for row in rows}
+
+
+def at_home(connection: Connection, names: Collection[str]) -> set[str]:
+    """Those of the domains at which a subscriber has their address. Reads all subscribers."""
+    name = _of_people(connection)
+    return set(connection.execute(select(name).where(name.in_(names)).distinct()).scalars())
+
+
+def _of_people(connection: Connection) -> ColumnElement[str]:
+    """The domain of a subscriber's address."""
+    key = schema.subscriber.c.address_key
+    if connection.dialect.name == "postgresql":
+        return func.split_part(key, "@", 2)
+    return func.substr(key, func.instr(key, "@") + 1)
 
 
 def store(connection: Connection, found: Mapping[str, str], *, now: datetime) -> None:

@@ -29,7 +29,7 @@ from sqlalchemy import (
 from digest import schema
 from digest.errors import AddressError
 from digest.models import Detail, Frequency, QuietDay, State, Status
-from digest.storage import interests
+from digest.storage import domains, interests
 from digest.storage.database import writing
 from digest.storage.routes import Breaker
 from digest.suppression import address_key
@@ -84,10 +84,11 @@ def erase(connection: Connection, subscriber_id: int, *, now: datetime) -> bool:
     )
     tickets = schema.ticket
     used = and_(tickets.c.purpose == "erase", tickets.c.used_at.is_not(None))
-    names = _private_names(connection, subscriber_id, key)
-    _empty_ledger(connection, subscriber_id, names, now=now)
+    names = _receivers(connection, subscriber_id, key)
+    _empty_ledger(connection, subscriber_id, now=now)
     _delete_all(connection, subscriber_id, but_for=used)
-    _forget_address(connection, key, names)
+    _forget_requests(connection, key)
+    _forget_receivers(connection, names)
     _forget_changes(connection, key, now=now)
     return True
 
@@ -108,11 +109,16 @@ def addresses(connection: Connection, subscriber_id: int) -> set[str]:
 
 def remove(connection: Connection, subscriber_id: int, *, now: datetime) -> None:
     """Delete somebody to whom no digest was ever due; what mail they got is still counted."""
+    _forget_receivers(connection, _remove(connection, subscriber_id, now=now))
+
+
+def _remove(connection: Connection, subscriber_id: int, *, now: datetime) -> set[str]:
+    """The same, but for who received their mail: their names."""
     people, mails, deliveries = schema.subscriber, schema.account_mail, schema.delivery
     of = people.c.id == subscriber_id
     key = connection.execute(select(people.c.address_key).where(of)).scalar_one()
-    names = _private_names(connection, subscriber_id, key)
-    _empty_ledger(connection, subscriber_id, names, now=now)
+    names = _receivers(connection, subscriber_id, key)
+    _empty_ledger(connection, subscriber_id, now=now)
     _delete_all(connection, subscriber_id)
     mine = mails.c.subscriber_id == subscriber_id
     for table, theirs in (
@@ -123,7 +129,8 @@ def remove(connection: Connection, subscriber_id: int, *, now: datetime) -> None
     schedules = schema.schedule
     connection.execute(delete(schedules).where(schedules.c.subscriber_id == subscriber_id))
     connection.execute(delete(people).where(of))
-    _forget_address(connection, key, names)
+    _forget_requests(connection, key)
+    return names
 
 
 def remove_unconfirmed(engine: Engine, *, before: datetime, now: datetime) -> int:
@@ -145,8 +152,8 @@ def remove_unconfirmed(engine: Engine, *, before: datetime, now: datetime) -> in
     while True:
         with writing(engine) as connection:
             ids = list(connection.execute(found).scalars())
-            for subscriber_id in ids:
-                remove(connection, subscriber_id, now=now)
+            names = [_remove(connection, subscriber_id, now=now) for subscriber_id in ids]
+            _forget_receivers(connection, set[str]().union(*names))
         if not ids:
             return total
         total += len(ids)
@@ -166,12 +173,10 @@ def forget_offers(engine: Engine, *, before: datetime, now: datetime) -> int:
     return len(found)
 
 
-def _empty_ledger(
-    connection: Connection, subscriber_id: int, names: Collection[str], *, now: datetime
-) -> None:
+def _empty_ledger(connection: Connection, subscriber_id: int, *, now: datetime) -> None:
     deliveries, digests = schema.delivery, schema.digest
     # Who receives the mail of a domain may be the domain itself, and that somebody's name.
-    provider = case((deliveries.c.provider.in_(names), ""), else_=deliveries.c.provider)
+    provider = case((deliveries.c.provider.contains("."), ""), else_=deliveries.c.provider)
     for table in (digests, schema.account_mail):
         mine = table.c.subscriber_id == subscriber_id
         _empty_mail(connection, table, mine, provider=provider, now=now)
@@ -225,17 +230,37 @@ def _delete_all(
         connection.execute(delete(table).where(mine))
 
 
-def _forget_address(connection: Connection, key: str, names: Collection[str]) -> None:
-    """Forget what was asked for an address, and what is known of receivers by these names."""
-    requests, domains, routes, alerts = schema.request, schema.domain, schema.route, schema.alert
+def _forget_requests(connection: Connection, key: str) -> None:
+    """Forget what was asked for an address."""
+    requests = schema.request
     # One that is being answered goes by that, and whoever answers it waits for this to end.
     waiting = select(requests.c.id).where(requests.c.address_key == key)
     free = connection.execute(waiting.with_for_update(skip_locked=True)).scalars()
     connection.execute(delete(requests).where(requests.c.id.in_(list(free))))
-    for name in names:
-        connection.execute(
-            delete(domains).where(or_(domains.c.name == name, domains.c.provider == name))
-        )
+
+
+def _receivers(connection: Connection, subscriber_id: int, key: str) -> set[str]:
+    """The names of who received somebody's mail: domains of theirs, and those that take its mail.
+
+    A name without a dot is a large provider's, and tells nothing.
+    """
+    ways, names = schema.domain, {_domain(key)}
+    for table, delivered in _DELIVERED:
+        mine = select(table.c.id).where(table.c.subscriber_id == subscriber_id)
+        providers = select(schema.delivery.c.provider).where(delivered.in_(mine)).distinct()
+        names.update(connection.execute(providers).scalars())
+    takers = select(ways.c.provider).where(ways.c.name.in_(names))
+    names.update(connection.execute(takers).scalars().all())
+    return {name for name in names if "." in name}
+
+
+def _forget_receivers(connection: Connection, names: Collection[str]) -> None:
+    """Forget what is known of these receivers, but for those of somebody who is still here."""
+    ways, routes, alerts = schema.domain, schema.route, schema.alert
+    others = select(ways.c.provider).where(ways.c.provider.in_(names), ways.c.name.not_in(names))
+    shared = domains.at_home(connection, names).union(connection.execute(others).scalars())
+    for name in sorted(set(names) - shared):
+        connection.execute(delete(ways).where(or_(ways.c.name == name, ways.c.provider == name)))
         # Not deleted: a process that delivers knows the row, and begins anew with another.
         connection.execute(
             update(routes)
@@ -248,12 +273,8 @@ def _forget_address(connection: Connection, key: str, names: Collection[str]) ->
                 reason="",
             )
         )
-        way = f" to {name}"
-        connection.execute(
-            delete(alerts).where(
-                alerts.c.kind == "breaker", alerts.c.subject.endswith(way, autoescape=True)
-            )
-        )
+        subject = alerts.c.subject.endswith(f" to {name}", autoescape=True)
+        connection.execute(delete(alerts).where(alerts.c.kind == "breaker", subject))
 
 
 def _forget_changes(connection: Connection, key: str, *, now: datetime) -> None:
@@ -274,38 +295,6 @@ def _key(address: str) -> str:
         return address_key(address)
     except AddressError:
         return ""
-
-
-def _private_names(connection: Connection, subscriber_id: int, key: str) -> list[str]:
-    """The names of who receives somebody's mail, as far as they are theirs alone.
-
-    That is a domain that they had an address at, or the one that takes its mail, where nobody else
-    has it.
-    """
-    domains, people, domain = schema.domain, schema.subscriber, _domain(key)
-    names = {domain}
-    for table, delivered in _DELIVERED:
-        mine = select(table.c.id).where(table.c.subscriber_id == subscriber_id)
-        providers = select(schema.delivery.c.provider).where(delivered.in_(mine)).distinct()
-        names.update(connection.execute(providers).scalars())
-    takers = select(domains.c.provider).where(domains.c.name.in_(names))
-    names.update(connection.execute(takers).scalars().all())
-    found = []
-    for name in sorted(names):
-        at_home = people.c.address_key.endswith(f"@{name}", autoescape=True)
-        lives = select(people.c.id).where(
-            at_home, people.c.id != subscriber_id, people.c.address_key != key
-        )
-        takes = select(domains.c.name).where(
-            domains.c.provider == name, domains.c.name.not_in(names)
-        )
-        # A name without a dot is a large provider's.
-        shared = "." not in name or any(
-            connection.execute(one.limit(1)).first() for one in (lives, takes)
-        )
-        if not shared:
-            found.append(name)
-    return found
 
 
 def _domain(key: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import asdict, replace
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, select, text, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from digest import schema
@@ -224,13 +224,30 @@ def move(connection: Connection, person: Subscriber, to: Newcomer, *, now: datet
 
 
 def close_account_mail(
-    connection: Connection, subscriber_id: int, *, reason: str, now: datetime, kind: str = ""
+    connection: Connection, subscriber_id: int, *, reason: str, now: datetime
 ) -> None:
-    """Skip the account mail, or that of one kind, that waits for somebody."""
+    """Skip the account mail that waits for somebody."""
+    _skip_account_mail(
+        connection, schema.account_mail.c.subscriber_id == subscriber_id, reason=reason, now=now
+    )
+
+
+def supersede_account_mail(
+    connection: Connection, subscriber_id: int, kind: str, request: str, *, now: datetime
+) -> None:
+    """Skip what of that kind waits for somebody, but for the mail of that request."""
+    mails = schema.account_mail
+    earlier = and_(
+        mails.c.subscriber_id == subscriber_id, mails.c.kind == kind, mails.c.request != request
+    )
+    _skip_account_mail(connection, earlier, reason="superseded", now=now)
+
+
+def _skip_account_mail(
+    connection: Connection, which: ColumnElement[bool], *, reason: str, now: datetime
+) -> None:
     mails, deliveries = schema.account_mail, schema.delivery
-    theirs = select(mails.c.id).where(mails.c.subscriber_id == subscriber_id)
-    if kind:
-        theirs = theirs.where(mails.c.kind == kind)
+    theirs = select(mails.c.id).where(which)
     connection.execute(
         update(deliveries)
         .where(

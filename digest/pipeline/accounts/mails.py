@@ -43,9 +43,8 @@ def send(
     An earlier one of that kind that has not left is not sent: who clicks twice gets one mail.
     No name stands in it, for anybody may have typed one. `lasts` is how long its link works.
     """
-    standing.close_account_mail(connection, person.id, reason="superseded", now=now, kind=kind)
     identity = message.message_id(kind, request, sender_address=accounts.site.sender_address)
-    account_mail.store(
+    stored = account_mail.store(
         connection,
         kind,
         request,
@@ -60,6 +59,8 @@ def send(
         give_up_at=now + min(lasts, DAY),
         now=now,
     )
+    if stored:
+        standing.supersede_account_mail(connection, person.id, kind, request, now=now)
 
 
 def send_confirmation(
