@@ -139,5 +139,7 @@ def _count(query: Query) -> int:
             return sum(map(_count, query.parts))
         case Not():
             return _count(query.part)
+        case Text():
+            return len(query.terms)
         case _:
             return 1

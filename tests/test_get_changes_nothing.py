@@ -1,4 +1,7 @@
-"""Looking changes nothing: mail scanners, prefetchers and crawlers follow every link there is."""
+"""Looking changes nothing: mail scanners, prefetchers and crawlers follow every link there is.
+
+And on none of the pages that they meet is a hostile paper more than text.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from digest import inbox
 from digest.pipeline import accounts
 from digest.storage import subscribers
 from digest.storage.database import reading
-from tests import mails
+from tests import inert, mails
 from tests.local_house import NOW, READER, LocalHouse, local_house
 from tests.web_site import dump
 
@@ -71,8 +74,14 @@ def every_kind_of_mail(house: LocalHouse) -> None:
 
 
 def test_get_and_head_change_nothing(tmp_path: Path, database_url: str) -> None:
-    with local_house(tmp_path, database_url) as house, httpx.Client() as client:
+    with (
+        local_house(tmp_path, database_url, records=inert.HOSTILE) as house,
+        httpx.Client() as client,
+    ):
         every_kind_of_mail(house)
+        for key in inbox.keys(house.inbox):
+            inert.check_page(inbox.read(house.inbox, key).html)
+        assert sum("evil" in inbox.read(house.inbox, k).text for k in inbox.keys(house.inbox)) == 1
         before = everything(house)
         seen: set[str] = set()
         shown = {f"{house.url}/inbox/{key}" for key in inbox.keys(house.inbox)}
@@ -89,6 +98,7 @@ def test_get_and_head_change_nothing(tmp_path: Path, database_url: str) -> None:
                     assert (page.status_code, head.status_code) == (200, 200), url
                     assert not head.content
                 assert len(page.content) <= PAGE, url
+                inert.check(page)
                 if depth == 0:
                     following |= links(page)
             level = following

@@ -106,6 +106,11 @@ def test_what_is_refused(kind: InterestKind, typed: str, sentence: str) -> None:
             "a " * 31, f"This has 31 terms; {SEARCH_TERMS} are the most.", id="many terms"
         ),
         pytest.param(
+            f'"{"a " * 31}"',
+            f"This has 31 terms; {SEARCH_TERMS} are the most.",
+            id="a phrase of many terms",
+        ),
+        pytest.param(
             "a" * 301,
             f"This has 301 characters; {SEARCH_LENGTH} are the most.",
             id="many characters",

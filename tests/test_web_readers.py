@@ -765,6 +765,10 @@ def test_the_digest_in_the_browser_can_be_passed_on(readers: Readers, digest: in
     assert header(digest, "Subject") in words(page)
     assert html.fromstring(page.text).cssselect("form[action='/subscribe']")
     document = readers.get(f"{view}/mail")
+    for text in (digest.html, document.text):
+        assert "Forwarded to you? Subscribe" in words(html.fromstring(text))
+    plain = " ".join(digest.text.split())
+    assert f"Forwarded to you? Subscribe: {readers.house.url}/ " in plain
     sent, shown = (html.fromstring(text) for text in (digest.html, document.text))
     assert [words(node) for node in shown.cssselect("h2.title")] == [
         words(node) for node in sent.cssselect("h2.title")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event, select
 
-from digest import schema
+from digest import schema, taste
 from digest.interests import read, read_search
 from digest.models import (
     Action,
@@ -28,6 +28,7 @@ from digest.pipeline.planning import preview
 from digest.rendering import assemble
 from digest.storage import contents, erasing, feedback, interests, merges, subscribers
 from digest.storage.database import reading, writing
+from digest.topics.query import Query
 from tests import mails
 from tests.desk import DAILY, Desk
 
@@ -280,6 +281,28 @@ def test_personal_searches(each_desk: Desk, papers: list[int]) -> None:
 
 
 # ------------------------------------------------------------------ what is muted
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_equal_searches_of_many_are_matched_once(
+    each_desk: Desk, papers: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_for: list[str] = []
+    possible = taste._possible
+
+    def note(query: Query, holding: Mapping[str, set[int]]) -> set[int] | None:
+        looked_for.append(str(query))
+        return possible(query, holding)
+
+    monkeypatch.setattr(taste, "_possible", note)
+    for number, typed in enumerate(("robots", "Robots", " ROBOTS ", "sea")):
+        search(each_desk, each_desk.subscribe(f"reader{number}", wishes=DAILY), typed)
+    each_desk.at("2026-05-27T08:00")
+    assert each_desk.run().digests == 4
+    assert sorted(looked_for) == ["robots", "sea"]
+    with reading(each_desk.engine) as connection:
+        stored = connection.execute(select(schema.search.c.query)).scalars()
+        assert sorted(stored) == ["robots", "sea"]
 
 
 def test_muted_words(each_desk: Desk, papers: list[int]) -> None:
