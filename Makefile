@@ -9,7 +9,7 @@ PYTHONS := python3.14 python3.13 python3.12 python3.11 python3 python
 PIP_INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test cover lint bench chaos lock docs words clean
+.PHONY: help setup demo run test cover lint bench matrix chaos lock docs words clean
 
 help: ## list the chores
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' Makefile | while IFS='|' read -r name does; do \
@@ -38,6 +38,9 @@ lint: $(STAMP) ## check style and types
 
 bench: $(STAMP) ## measure, against a baseline in the same run (CHECK=1: fail where it is slow)
 	@$(PY) -m benchmarks
+
+matrix: $(STAMP) ## draw every page and mail in every way into build/matrix (TAG=de: one language)
+	@$(PY) -m tests.matrix $(TAG)
 
 chaos: $(STAMP) ## kill senders N times and judge what arrived (N=20, SEED= repeats the choices)
 	@$(PY) -m tests.chaos --kills $(or $(N),20) $(if $(SEED),--seed $(SEED))

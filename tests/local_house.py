@@ -53,8 +53,12 @@ def local_house(
     *,
     records: Sequence[Record] = (),
     clock: Callable[[], datetime] = lambda: NOW,
+    **more: Any,
 ) -> Iterator[LocalHouse]:
-    """Collect the sample and `records`, deliver one reader's digest, and serve the pages."""
+    """Collect the sample and `records`, deliver one reader's digest, and serve the pages.
+
+    `more` are settings.
+    """
     listener = listen("127.0.0.1", 0)
     settings = Settings(
         base_url=f"http://127.0.0.1:{listener.getsockname()[1]}",
@@ -66,6 +70,7 @@ def local_house(
         postal_address="Example Lab, 1 Example Street, 12345 Example Town",
         imprint_url="https://lab.example.org/imprint",
         lookback_hours=168,
+        **more,
     )
     sources: list[Source] = [
         SampleSource(name="huggingface", kind="huggingface"),

@@ -6,7 +6,6 @@ import itertools
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from importlib.resources import files
 from typing import Any
 
 import pytest
@@ -190,34 +189,6 @@ def pages(house: LocalHouse) -> dict[str, str]:
 
 
 STATES = ("today", "a paper", "found", "preferences", "an opinion", "subscribe")
-
-
-def violations(page: Page, source: str) -> list[str]:
-    """What axe-core has against the page, as `rule: where`."""
-    page.evaluate(source)
-    found = page.evaluate("axe.run(document, {iframes: false})")
-    return [
-        f"{one['id']}: {node['target']} {node['failureSummary']}"
-        for one in found["violations"]
-        for node in one["nodes"]
-    ]
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_has_nothing_against_any_page(house: LocalHouse, browser: Browser, scheme: str) -> None:
-    source = (files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
-    with watching(browser, house, refusals=True, color_scheme=scheme, **DESK) as window:
-        page = window.page
-        for name, path in pages(house).items():
-            page.goto(house.url + path)
-            assert violations(page, source) == [], name
-        page.goto(f"{house.url}/me")
-        page.locator("form[action='/me']").evaluate("form => form.noValidate = true")
-        page.get_by_label("Email address").fill("nobody")
-        page.get_by_role("button", name="Mail me the link").click()
-        assert page.get_by_label("Email address").get_attribute("aria-invalid") == "true"
-        assert violations(page, source) == []
-        window.complaints.clear()  # pages that say no are told of on the console
 
 
 def test_nothing_scrolls_sideways_or_shifts(house: LocalHouse, browser: Browser) -> None:

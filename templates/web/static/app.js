@@ -23,5 +23,8 @@ for (const form of document.querySelectorAll("form[data-preview]")) {
     clearTimeout(waiting);
     waiting = setTimeout(() => form.checkValidity() && form.requestSubmit(button), 500);
   });
-  frame.addEventListener("load", () => { said.textContent = said.dataset.done; });
+  // Said anew each time: the same words again would be read to nobody.
+  frame.addEventListener("load", () => {
+    said.textContent = said.dataset.done + (said.textContent === said.dataset.done ? "\u00a0" : "");
+  });
 }
