@@ -76,7 +76,7 @@ def test_lines_end_where_the_standard_library_ends_them(text: str, width: int) -
 
 @given(text=st.text("ab,、。（）ー論文\u00a0", max_size=120), width=st.integers(8, 40))
 def test_signs_without_blanks_are_wrapped(text: str, width: int) -> None:
-    clean = glued(one_line(text))
+    clean = text.strip("\u00a0")  # and one_line would make a blank of it, where lines may end
     lines = wrap(clean, width).split("\n")
     assert "".join(lines).replace(" ", "") == clean.replace(" ", "")
     for line in lines[1:]:
