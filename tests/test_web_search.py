@@ -175,3 +175,9 @@ def test_a_topic_that_cannot_be_read_has_no_papers(web: Running) -> None:
     assert web.get("/topics/none").status_code == 404
     assert web.get("/topics/none/feed.atom").status_code == 404
     assert web.get("/topics/agents?page=2").status_code == 404
+
+
+def test_a_search_that_cannot_be_mailed_says_why(web: Running) -> None:
+    page = html.fromstring(web.get(f"/search?q={quote('"' + 'agents ' * 31 + '"')}").text)
+    assert "Mail me this search: This has 31 terms; 30 are the most." in words(page)
+    assert not page.cssselect("form[action='/subscribe']")

@@ -8,6 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from digest.interests import Refusal, read_search
 from digest.storage.database import reading
 from digest.storage.search import Found, Order, search
 from digest.storage.suggestions import suggest
@@ -34,10 +35,12 @@ def page(web: Web, request: Request) -> Response:
                 meant = suggest(connection, asked.query)
     pages = max(1, -(-found.count // PAGE))
     number = page_number(request, pages=pages)
+    language, mailed = web.language(request), read_search(asked.canonical)
     return web.page(
         request,
         "search.html",
         asked=asked,
+        refusal=mailed.said(language.gettext) if isinstance(mailed, Refusal) else "",
         plain_words=Said.PLAIN in asked.said,
         cut=Said.CUT in asked.said,
         found=found,
