@@ -104,6 +104,23 @@ def test_a_confirmation_has_nothing_in_it_that_a_stranger_typed(lite: Reception)
     assert (person.hour, person.name, person.locale) == (3, "", "en")
 
 
+def test_no_mail_of_an_account_says_a_name(lite: Reception) -> None:
+    """Nor that of somebody whom an import gave one, and who left and is asked anew."""
+    person = lite.subscribe()
+    with writing(lite.engine) as connection:
+        connection.execute(update(schema.subscriber).values(name="Buy at evil.example"))
+    for ask in (accounts.request_export, accounts.request_erasure):
+        ask(lite.accounts, person)
+    lite.lose()
+    lite.answer()
+    accounts.leave(lite.accounts, person)
+    lite.ask()
+    lite.answer()
+    kinds = [kind for kind, _ in lite.kinds()]
+    assert kinds == ["confirm", "export", "erase", "preferences", "confirm"]
+    assert "evil" not in json.dumps([mail["personal"] for mail in lite.mails()])
+
+
 def test_what_is_wished_on_the_page_holds_for_newcomers_alone(lite: Reception) -> None:
     lite.subscribe()
     other = Wishes(zone="UTC", hour=20, frequency=Frequency.WEEKLY, weekday=2, max_papers=9)
