@@ -178,6 +178,7 @@ def test_a_topic_that_cannot_be_read_has_no_papers(web: Running) -> None:
 
 
 def test_a_search_that_cannot_be_mailed_says_why(web: Running) -> None:
-    page = html.fromstring(web.get(f"/search?q={quote('"' + 'agents ' * 31 + '"')}").text)
+    phrase = quote('"' + "agents " * 31 + '"')
+    page = html.fromstring(web.get(f"/search?q={phrase}").text)
     assert "Mail me this search: This has 31 terms; 30 are the most." in words(page)
     assert not page.cssselect("form[action='/subscribe']")
