@@ -11,11 +11,12 @@ are scored anew, and the shared lists are merged with them.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from heapq import merge
+from heapq import heappop, heappush, merge
 from itertools import islice
 from typing import NamedTuple
 
@@ -63,10 +64,13 @@ def window(
     return Window(start=start, risers=min(start, now - rules.lookback))
 
 
+Order = tuple[float, int, float, int]  # see `digest.ranking.order`; the better is less
+
+
 class Offer(NamedTuple):
     """A paper as it stands for all who follow the same of its topics; the better one is less."""
 
-    order: tuple[float, int, float, int]
+    order: Order
     candidate: Candidate
     card: Item
     line: Item  # the same, for who has better ones enough
@@ -90,6 +94,9 @@ class Shortlists:
             for slug in candidate.matches:
                 self._matching[slug].add(paper_id)
         self._sorted: dict[tuple[str, ...], list[Offer]] = {}
+        self._ties = {
+            paper_id: order(candidate, 0.0)[1:] for paper_id, candidate in self._candidates.items()
+        }
         self._topics = {
             paper_id: frozenset(candidate.matches)
             for paper_id, candidate in self._candidates.items()
@@ -118,23 +125,70 @@ class Shortlists:
             sorted(offer for offer in several_offers if offer),
         )
 
-    def lifted(self, topics: frozenset[str], judgement: Judgement) -> Iterator[Offer]:
-        """What a person's interests make of the candidates that they change, best first.
+    def for_one(
+        self,
+        offers: Iterable[Offer],
+        topics: frozenset[str],
+        judgement: Judgement,
+        *,
+        window: Window,
+        min_score: float | None = None,
+    ) -> Iterator[Offer]:
+        """What is new to all who follow these topics, as one person's interests change it.
 
-        Only as far as somebody reads are they made offers, which takes longer than the scores.
+        What may gain much is looked at first, one paper after the other. Then the offers are gone
+        through as far as somebody reads: a paper is theirs when nothing that follows can be better,
+        however much it gains. At last come those that only likeness makes good enough.
         """
-        found = []
-        for paper_id, lift in judgement.lifts.items():
-            if candidate := self._candidates.get(paper_id):
-                matching = topics & self._topics[paper_id] or SEARCHES_ALONE if topics else topics
-                worth, value = self._values_of(candidate, matching, lift.strengths)
-                if lifted(worth, lift.by) >= self._rules.min_score:
-                    found.append((order(candidate, lifted(value, lift.by)), candidate, matching))
-        found.sort()
-        for _, candidate, matching in found:
-            offer = self._offer(candidate, matching, judgement.lifts[candidate.paper.id])
-            if offer:
-                yield offer
+        apart, most, out = judgement.apart, judgement.most, judgement.out
+        least = max(self._rules.min_score, min_score or 0.0)
+        late = lifted(self._rules.min_score, most)  # none of the last is better
+        waiting: list[tuple[Order, Offer | None]] = []
+
+        def take(paper_id: int, worth: float, value: float, offer: Offer | None) -> None:
+            by = judgement.gain(paper_id)
+            if lifted(worth, by) >= least:
+                place = (-lifted(value, by), *self._ties[paper_id])
+                heappush(waiting, (place, offer))
+
+        def take_all(paper_ids: Iterable[int], *, below: float) -> None:
+            """Those whose merit is below that, without a lift."""
+            for paper_id in paper_ids:
+                candidate = self._candidates.get(paper_id)
+                if candidate and is_new(candidate, window=window, rules=self._rules):
+                    worth, value = self._values_of(
+                        candidate, self._of(paper_id, topics), judgement.strengths(paper_id)
+                    )
+                    if worth < below:
+                        take(paper_id, worth, value, None)
+
+        def best() -> Offer:
+            place, offer = heappop(waiting)
+            paper_id = place[-1]
+            if offer and not judgement.changes(paper_id):
+                return offer
+            mine = self._of(paper_id, topics)
+            return self._made(self._candidates[paper_id], mine, judgement.lift(paper_id))
+
+        take_all(apart, below=math.inf)
+        for offer in offers:
+            limit = lifted(-offer.order[0], most)
+            if limit <= late:
+                take_all(judgement.alike() - apart, below=self._rules.min_score)
+                late = -math.inf
+            while waiting and -waiting[0][0][0] > limit:
+                yield best()
+            paper_id = offer.card.paper_id
+            if paper_id not in out and paper_id not in apart:
+                take(paper_id, offer.merit, -offer.order[0], offer)
+        if late >= 0:
+            take_all(judgement.alike() - apart, below=self._rules.min_score)
+        while waiting:
+            yield best()
+
+    def _of(self, paper_id: int, topics: frozenset[str]) -> frozenset[str]:
+        """Which of somebody's topics a paper matches; who follows some is never without."""
+        return topics & self._topics[paper_id] or SEARCHES_ALONE if topics else topics
 
     def _values_of(
         self, candidate: Candidate, topics: frozenset[str], own: tuple[float, ...]
@@ -160,14 +214,14 @@ class Shortlists:
             self._offers[key] = self._offer(self._candidates[paper_id], key[1])
         return self._offers[key]
 
-    def _offer(
-        self, candidate: Candidate, topics: Collection[str], lift: Lift = NO_LIFT
-    ) -> Offer | None:
+    def _offer(self, candidate: Candidate, topics: Collection[str]) -> Offer | None:
         """The offer for those who follow these of its topics; None where it is not good enough."""
+        offer = self._made(candidate, topics, NO_LIFT)
+        return offer if offer.merit >= self._rules.min_score else None
+
+    def _made(self, candidate: Candidate, topics: Collection[str], lift: Lift) -> Offer:
         by, own, why = lift
         worth = lifted(merit(candidate, topics, weights=self._weights, own=own), by)
-        if worth < self._rules.min_score:
-            return None
         value = lifted(score(candidate, topics, weights=self._weights, own=own), by)
         reasons = _reasons(candidate, topics, own=why, rise=self._rules.rise)
         card, line = (
@@ -183,29 +237,15 @@ def _without(offers: Iterable[Offer], paper_ids: Set[int]) -> Iterator[Offer]:
 
 def news(offers: Iterable[Offer], *, window: Window, rules: Rules) -> Iterator[Offer]:
     """Those that became known within the window, or rise."""
-    for offer in offers:
-        fresh, gain = offer.candidate.paper.fresh_at, offer.candidate.gain
-        if fresh and (fresh > window.start or (fresh > window.risers and gain >= rules.rise)):
-            yield offer
+    return (offer for offer in offers if is_new(offer.candidate, window=window, rules=rules))
 
 
-def for_one(
-    offers: Iterable[Offer],
-    changed: Iterable[Offer],
-    *,
-    judgement: Judgement,
-    min_score: float | None,
-) -> Iterator[Offer]:
-    """What everybody is offered as one person's interests change it; both best first."""
-    lifts, out = judgement.lifts, judgement.out
-    offers = (
-        offer
-        for offer in offers
-        if offer.card.paper_id not in lifts and offer.card.paper_id not in out
+def is_new(candidate: Candidate, *, window: Window, rules: Rules) -> bool:
+    """Whether it became known within the window, or rises."""
+    fresh = candidate.paper.fresh_at
+    return fresh is not None and (
+        fresh > window.start or (fresh > window.risers and candidate.gain >= rules.rise)
     )
-    for offer in merge(offers, changed):
-        if min_score is None or offer.merit >= min_score:
-            yield offer
 
 
 def choose(

@@ -35,7 +35,7 @@ from digest.storage import gaps, interests, schedules, subscribers
 from digest.storage.gaps import Gap
 from digest.storage.history import last_planned
 from digest.suppression import provider
-from digest.taste import NOTHING_SAID, Judgement
+from digest.taste import Judgement
 
 log = logging.getLogger(__name__)
 
@@ -167,8 +167,9 @@ def make_drafts(
         for order, choice in zip(orders, choices, strict=True):
             items = choice.items
             if judgement := judged.get(order.subscriber.id):
-                lifts = judgement.lifts
-                items = tuple(common(item) if item.paper_id in lifts else item for item in items)
+                items = tuple(
+                    common(item) if judgement.changes(item.paper_id) else item for item in items
+                )
             chosen[_look(order.subscriber)].update(items)
         if all(pool.render(items, look=look) for look, items in chosen.items()):
             break
@@ -250,9 +251,9 @@ def _offers(
     min_score: float | None,
 ) -> Iterator[Offer]:
     """What one person is offered who has interests, or a minimum of their own."""
-    judgement = judgement or NOTHING_SAID
+    searches = judgement is not None and judgement.searches
     return pool.news_for(
-        followed or (SEARCHES_ALONE if judgement.searches else followed),
+        followed or (SEARCHES_ALONE if searches else followed),
         order.window,
         weekly=order.slot.schedule.frequency is Frequency.WEEKLY,
         judgement=judgement,

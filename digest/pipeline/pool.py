@@ -28,7 +28,7 @@ from digest.pipeline.matching import Matcher, usable
 from digest.pipeline.tasting import Tasting
 from digest.ranking import Candidate, Weights, assess
 from digest.rendering import Entry, Renderer
-from digest.selection import Offer, Rules, Shortlists, Window, for_one, news
+from digest.selection import Offer, Rules, Shortlists, Window, news
 from digest.storage import digests, gaps, history, papers, sources, topics
 from digest.storage.database import reading
 from digest.storage.listings import papers_listed
@@ -202,7 +202,7 @@ class Pool:
         window: Window,
         *,
         weekly: bool,
-        judgement: Judgement,
+        judgement: Judgement | None,
         min_score: float | None,
     ) -> Iterator[Offer]:
         """`news` as one person's interests change it, from their own minimum on.
@@ -219,8 +219,9 @@ class Pool:
                 (topics, weekly, window, "all"),
                 lambda: news(best, window=window, rules=self._rules),
             )
-        changed = news(lists.lifted(topics, judgement), window=window, rules=self._rules)
-        return for_one(shared, changed, judgement=judgement, min_score=min_score)
+        if judgement:
+            return lists.for_one(shared, topics, judgement, window=window, min_score=min_score)
+        return (offer for offer in shared if min_score is None or offer.merit >= min_score)
 
     @cached_property
     def tasting(self) -> Tasting:
@@ -314,7 +315,7 @@ class Pool:
         shown = self._shown[look]
         return [
             replace(shown[common(item)], item=item, row=digests.item_row(item))
-            if item.paper_id in judgement.lifts
+            if judgement.changes(item.paper_id)
             else shown[item]
             for item in items
         ]

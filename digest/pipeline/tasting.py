@@ -94,8 +94,12 @@ class Tasting:
         stored = {paper.id: paper for paper in papers.by_id(connection, set(ids.values()))}
         for key, paper_id in ids.items():
             if paper_id in stored:
-                same = self._same({paper_id})
-                self._examples[key] = self._shelf.example(stored[paper_id], same=same)
+                if paper_id not in self._examples:  # by that name or any other
+                    self._examples[paper_id] = self._example(stored[paper_id])
+                self._examples[key] = self._examples[paper_id]
+
+    def _example(self, paper: Paper) -> Example:
+        return self._shelf.example(paper, same=self._same({paper.id}))
 
 
 def _name(key: str) -> tuple[str, str]:
