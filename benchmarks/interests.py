@@ -115,8 +115,6 @@ def _fill(
             .where(reader * 7 % 100 < share * 100)
         )
         connection.execute(
-            insert_ignoring(connection, table).from_select(
-                ["subscriber_id", *names, *same], rows
-            ),
+            insert_ignoring(connection, table).from_select(["subscriber_id", *names, *same], rows),
             {"choices": packed((n, *choice) for n, choice in enumerate(choices))},
         )

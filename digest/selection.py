@@ -11,13 +11,12 @@ are scored anew, and the shared lists are merged with them.
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from heapq import heappop, heappush, merge
-from itertools import islice
+from itertools import chain, islice
 from typing import NamedTuple
 
 from digest.models import Frequency, Item, Reason
@@ -93,7 +92,7 @@ class Shortlists:
         for paper_id, candidate in self._candidates.items():
             for slug in candidate.matches:
                 self._matching[slug].add(paper_id)
-        self._sorted: dict[tuple[str, ...], list[Offer]] = {}
+        self._sorted: dict[frozenset[str], list[Offer]] = {}
         self._ties = {
             paper_id: order(candidate, 0.0)[1:] for paper_id, candidate in self._candidates.items()
         }
@@ -107,7 +106,7 @@ class Shortlists:
     def best(self, topics: frozenset[str]) -> Iterator[Offer]:
         """What there is for those who follow these topics."""
         if not topics:
-            return iter(self._list((), self._candidates))
+            return iter(self._list(topics, self._candidates))
         once, several = set[int](), set[int]()
         for slug in topics:
             matching = self._matching.get(slug, set())
@@ -116,9 +115,9 @@ class Shortlists:
         several_offers = [self._offer_of(paper_id, topics) for paper_id in several]
         return merge(
             # No slug is empty: as for anybody who follows topics that a paper does not match.
-            _without(self._list(("",), self._candidates), once),
+            _without(self._list(SEARCHES_ALONE, self._candidates), once),
             *(
-                _without(self._list((slug,), self._matching[slug]), several)
+                _without(self._list(frozenset({slug}), self._matching[slug]), several)
                 for slug in topics
                 if slug in self._matching
             ),
@@ -145,46 +144,44 @@ class Shortlists:
         late = lifted(self._rules.min_score, most)  # none of the last is better
         waiting: list[tuple[Order, Offer | None]] = []
 
-        def take(paper_id: int, worth: float, value: float, offer: Offer | None) -> None:
+        def take(paper_id: int, worth: float, value: float, offer: Offer | None = None) -> None:
             by = judgement.gain(paper_id)
             if lifted(worth, by) >= least:
-                place = (-lifted(value, by), *self._ties[paper_id])
-                heappush(waiting, (place, offer))
-
-        def take_all(paper_ids: Iterable[int], *, below: float) -> None:
-            """Those whose merit is below that, without a lift."""
-            for paper_id in paper_ids:
-                candidate = self._candidates.get(paper_id)
-                if candidate and is_new(candidate, window=window, rules=self._rules):
-                    worth, value = self._values_of(
-                        candidate, self._of(paper_id, topics), judgement.strengths(paper_id)
-                    )
-                    if worth < below:
-                        take(paper_id, worth, value, None)
+                heappush(waiting, ((-lifted(value, by), *self._ties[paper_id]), offer))
 
         def best() -> Offer:
             place, offer = heappop(waiting)
             paper_id = place[-1]
             if offer and not judgement.changes(paper_id):
                 return offer
-            mine = self._of(paper_id, topics)
-            return self._made(self._candidates[paper_id], mine, judgement.lift(paper_id))
+            return self._made(
+                self._candidates[paper_id], self._of(paper_id, topics), judgement.lift(paper_id)
+            )
 
-        take_all(apart, below=math.inf)
-        for offer in offers:
-            limit = lifted(-offer.order[0], most)
+        for paper_id, worth, value in self._one_by_one(apart, topics, judgement, window):
+            take(paper_id, worth, value)
+        for offer in chain(offers, [None]):
+            limit = lifted(-offer.order[0], most) if offer else -1.0
             if limit <= late:
-                take_all(judgement.alike() - apart, below=self._rules.min_score)
-                late = -math.inf
+                late = -1.0
+                alike = judgement.alike - apart
+                for paper_id, worth, value in self._one_by_one(alike, topics, judgement, window):
+                    if worth < self._rules.min_score:
+                        take(paper_id, worth, value)
             while waiting and -waiting[0][0][0] > limit:
                 yield best()
-            paper_id = offer.card.paper_id
-            if paper_id not in out and paper_id not in apart:
+            if offer and (paper_id := offer.card.paper_id) not in out and paper_id not in apart:
                 take(paper_id, offer.merit, -offer.order[0], offer)
-        if late >= 0:
-            take_all(judgement.alike() - apart, below=self._rules.min_score)
-        while waiting:
-            yield best()
+
+    def _one_by_one(
+        self, paper_ids: Set[int], topics: frozenset[str], judgement: Judgement, window: Window
+    ) -> Iterator[tuple[int, float, float]]:
+        """The new ones of these papers, with their merit and score before a lift."""
+        for paper_id in paper_ids:
+            candidate = self._candidates.get(paper_id)
+            if candidate and is_new(candidate, window=window, rules=self._rules):
+                own = judgement.strengths.get(paper_id, ())
+                yield paper_id, *self._values_of(candidate, self._of(paper_id, topics), own)
 
     def _of(self, paper_id: int, topics: frozenset[str]) -> frozenset[str]:
         """Which of somebody's topics a paper matches; who follows some is never without."""
@@ -202,7 +199,7 @@ class Shortlists:
             )
         return self._values[key]
 
-    def _list(self, topics: tuple[str, ...], paper_ids: Iterable[int]) -> list[Offer]:
+    def _list(self, topics: frozenset[str], paper_ids: Iterable[int]) -> list[Offer]:
         if topics not in self._sorted:
             offers = (self._offer(self._candidates[paper_id], topics) for paper_id in paper_ids)
             self._sorted[topics] = sorted(offer for offer in offers if offer)
@@ -214,15 +211,14 @@ class Shortlists:
             self._offers[key] = self._offer(self._candidates[paper_id], key[1])
         return self._offers[key]
 
-    def _offer(self, candidate: Candidate, topics: Collection[str]) -> Offer | None:
+    def _offer(self, candidate: Candidate, topics: frozenset[str]) -> Offer | None:
         """The offer for those who follow these of its topics; None where it is not good enough."""
         offer = self._made(candidate, topics, NO_LIFT)
         return offer if offer.merit >= self._rules.min_score else None
 
-    def _made(self, candidate: Candidate, topics: Collection[str], lift: Lift) -> Offer:
+    def _made(self, candidate: Candidate, topics: frozenset[str], lift: Lift) -> Offer:
         by, own, why = lift
-        worth = lifted(merit(candidate, topics, weights=self._weights, own=own), by)
-        value = lifted(score(candidate, topics, weights=self._weights, own=own), by)
+        worth, value = (lifted(one, by) for one in self._values_of(candidate, topics, own))
         reasons = _reasons(candidate, topics, own=why, rise=self._rules.rise)
         card, line = (
             Item(paper_id=candidate.paper.id, score=value, reasons=reasons, card=card)
@@ -237,7 +233,9 @@ def _without(offers: Iterable[Offer], paper_ids: Set[int]) -> Iterator[Offer]:
 
 def news(offers: Iterable[Offer], *, window: Window, rules: Rules) -> Iterator[Offer]:
     """Those that became known within the window, or rise."""
-    return (offer for offer in offers if is_new(offer.candidate, window=window, rules=rules))
+    for offer in offers:
+        if is_new(offer.candidate, window=window, rules=rules):
+            yield offer
 
 
 def is_new(candidate: Candidate, *, window: Window, rules: Rules) -> bool:

@@ -25,6 +25,7 @@ It is a plain rule, to be replaced by what learns; it knows a reader only by wha
 from __future__ import annotations
 
 import math
+from array import array
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import replace
@@ -95,6 +96,8 @@ class Judgement:
         Of the liked examples that are as near the first is the one that is named.
         """
         self._followed, self._liked, self._disliked = followed, liked, disliked
+        self._likes = [example.alike for example, _ in liked]
+        self._dislikes = [example.alike for example in disliked]
         self._searched, self.out = searched, out
         self.searches = bool(searched)  # who follows any follows something
 
@@ -102,43 +105,47 @@ class Judgement:
     def apart(self) -> Set[int]:
         """The papers that may gain more than `most`: to be looked at one by one."""
         near = (example.nearest for example, _ in self._liked)
-        return set[int]().union(self._followed, *self._searched.values(), *near) - self.out
+        return set[int]().union(self._followed, self.strengths, *near) - self.out
 
     @cached_property
     def most(self) -> float:
         """What any paper but those gains at most."""
         return LIKENESS * max([example.others for example, _ in self._liked], default=0.0)
 
+    @property
     def alike(self) -> set[int]:
         """The papers that gain by likeness."""
-        return set[int]().union(*(example.alike for example, _ in self._liked)) - self.out
+        return set[int]().union(*self._likes) - self.out
+
+    @cached_property
+    def strengths(self) -> Mapping[int, tuple[float, ...]]:
+        """How strongly papers match their searches, each that it matches."""
+        found: dict[int, tuple[float, ...]] = {}
+        for matching in self._searched.values():
+            for paper_id, strength in matching.items():
+                found[paper_id] = (*found.get(paper_id, ()), strength)
+        return found
 
     def changes(self, paper_id: int) -> bool:
         """Whether it is another paper to them than to all, if only for its reasons."""
+        alike = (*self._likes, *self._dislikes)
         return (
             paper_id in self._followed
-            or any(paper_id in example.alike for example, _ in self._liked)
-            or any(paper_id in example.alike for example in self._disliked)
-            or any(paper_id in found for found in self._searched.values())
+            or paper_id in self.strengths
+            or any([paper_id in papers for papers in alike])
         )
 
     def gain(self, paper_id: int) -> float:
         """What its score gains for them; negative where it loses."""
-        like = less = 0.0
-        for example, _ in self._liked:
-            if (found := example.alike.get(paper_id, 0.0)) > like:
-                like = found
-        for example in self._disliked:
-            if (found := example.alike.get(paper_id, 0.0)) > less:
-                less = found
+        liked = disliked = 0.0
+        for alike in self._likes:
+            if paper_id in alike and alike[paper_id] > liked:
+                liked = alike[paper_id]
+        for alike in self._dislikes:
+            if paper_id in alike and alike[paper_id] > disliked:
+                disliked = alike[paper_id]
         by = FOLLOWED if paper_id in self._followed else 0.0
-        return by + LIKENESS * (like - less)
-
-    def strengths(self, paper_id: int) -> tuple[float, ...]:
-        """How strongly it matches each of their searches that it matches."""
-        return tuple(
-            [found[paper_id] for found in self._searched.values() if paper_id in found]
-        )
+        return by + LIKENESS * (liked - disliked)
 
     def lift(self, paper_id: int) -> Lift:
         """What it gains, and why."""
@@ -153,7 +160,7 @@ class Judgement:
             reasons.append(Reason("seed") if itself else Reason("like", (example.title, how)))
         if searched := tuple(text for text, found in self._searched.items() if paper_id in found):
             reasons.append(Reason("search", searched))
-        return Lift(self.gain(paper_id), self.strengths(paper_id), tuple(reasons))
+        return Lift(self.gain(paper_id), self.strengths.get(paper_id, ()), tuple(reasons))
 
 
 Vector = Mapping[str, float]  # of length 1
@@ -214,9 +221,7 @@ class Shelf:
     @cached_property
     def _documents(self) -> Mapping[int, Document]:
         known: dict[str, Word] = {}
-        return {
-            paper_id: _lean(index(paper), known) for paper_id, paper in self._papers.items()
-        }
+        return {paper_id: _lean(index(paper), known) for paper_id, paper in self._papers.items()}
 
     @cached_property
     def _holding(self) -> Mapping[str, list[int]]:
@@ -234,7 +239,8 @@ class Shelf:
         vector = self._vectors[paper.id] if known else self._vector(_terms(index(paper)))
         cosines = [0.0] * len(self._papers)
         for term, weight in vector.items():
-            for place, other in self._postings.get(term, ()):
+            places, others = self._postings.get(term, ((), ()))
+            for place, other in zip(places, others, strict=True):
                 cosines[place] += weight * other
         alike = {
             paper_id: cosine
@@ -255,17 +261,27 @@ class Shelf:
         )
 
     @cached_property
-    def _postings(self) -> Mapping[str, list[tuple[int, float]]]:
-        """For each word the places, among the papers, of those that hold it, and its weight."""
-        found: dict[str, list[tuple[int, float]]] = defaultdict(list)
+    def _postings(self) -> Mapping[str, tuple[array[int], array[float]]]:
+        """For each word the places, among the papers, of those that hold it, and its weights.
+
+        Arrays, for they are gone through from end to end for each example.
+        """
+        found: dict[str, tuple[array[int], array[float]]] = defaultdict(
+            lambda: (array("l"), array("d"))
+        )
         for place, vector in enumerate(self._vectors.values()):
             for term, weight in vector.items():
-                found[term].append((place, weight))
+                places, weights = found[term]
+                places.append(place)
+                weights.append(weight)
         return found
 
     @cached_property
     def _vectors(self) -> Mapping[int, Vector]:
-        return {paper_id: self._vector(_terms(document)) for paper_id, document in self._documents.items()}
+        return {
+            paper_id: self._vector(_terms(document))
+            for paper_id, document in self._documents.items()
+        }
 
     @cached_property
     def _rarity(self) -> Mapping[str, float]:
