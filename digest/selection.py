@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from heapq import heappop, heappush, merge
 from itertools import chain, islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from digest.models import Frequency, Item, Reason
 from digest.ranking import Candidate, Weights, lifted, merit, order, score
@@ -25,6 +25,7 @@ from digest.taste import NO_LIFT, Judgement, Lift
 
 # What was stored while the last digest was being planned may carry an earlier time than it.
 OVERLAP = timedelta(hours=1)
+MOST = 50_000  # offers, and scores, that are remembered
 # A quiet day's digest, for who wants one nevertheless.
 QUIET = 3  # papers
 # Who follows searches alone, and no topic, is somebody who follows topics. No slug is empty.
@@ -193,6 +194,7 @@ class Shortlists:
         """Merit and score, without a lift."""
         key = (candidate.paper.id, topics, own)
         if key not in self._values:
+            _make_room(self._values)
             self._values[key] = (
                 merit(candidate, topics, weights=self._weights, own=own),
                 score(candidate, topics, weights=self._weights, own=own),
@@ -208,6 +210,7 @@ class Shortlists:
     def _offer_of(self, paper_id: int, topics: frozenset[str]) -> Offer | None:
         key = (paper_id, topics & self._topics[paper_id])
         if key not in self._offers:
+            _make_room(self._offers)
             self._offers[key] = self._offer(self._candidates[paper_id], key[1])
         return self._offers[key]
 
@@ -225,6 +228,12 @@ class Shortlists:
             for card in (True, False)
         )
         return Offer(order(candidate, value), candidate, card, line, worth)
+
+
+def _make_room(memory: dict[Any, Any]) -> None:
+    """Sets of topics may be as many as readers; what is remembered of them is not."""
+    if len(memory) >= MOST:
+        memory.clear()
 
 
 def _without(offers: Iterable[Offer], paper_ids: Set[int]) -> Iterator[Offer]:

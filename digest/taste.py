@@ -122,8 +122,8 @@ class Judgement:
         """How strongly papers match their searches, each that it matches."""
         found: dict[int, tuple[float, ...]] = {}
         for matching in self._searched.values():
-            for paper_id, strength in matching.items():
-                found[paper_id] = (*found.get(paper_id, ()), strength)
+            for paper_id, how in matching.items():
+                found[paper_id] = (*found.get(paper_id, ()), how)
         return found
 
     def changes(self, paper_id: int) -> bool:
@@ -132,7 +132,7 @@ class Judgement:
         return (
             paper_id in self._followed
             or paper_id in self.strengths
-            or any([paper_id in papers for papers in alike])
+            or any(paper_id in papers for papers in alike)
         )
 
     def gain(self, paper_id: int) -> float:
@@ -179,6 +179,10 @@ class Shelf:
         self._matching.clear()
         self._labs.clear()
 
+    def held(self) -> int:
+        """How many papers the remembered answers have in all."""
+        return sum(map(len, self._matching.values())) + sum(map(len, self._labs.values()))
+
     def by_author(self, key: str) -> Collection[int]:
         """Those that have an author of that `name_key`: the whole name, as the source writes it."""
         return self._authors.get(key, ())
@@ -220,7 +224,7 @@ class Shelf:
 
     @cached_property
     def _documents(self) -> Mapping[int, Document]:
-        known: dict[str, Word] = {}
+        known = _Words()
         return {paper_id: _lean(index(paper), known) for paper_id, paper in self._papers.items()}
 
     @cached_property
@@ -303,14 +307,20 @@ class Shelf:
         return {term: weights[term] / length for term in heaviest} if length else {}
 
 
-def _lean(document: Document, known: dict[str, Word]) -> Document:
+class _Words(dict[str, Word]):
+    """A word for each term, wherever it stands."""
+
+    def __missing__(self, term: str) -> Word:
+        self[term] = Word(term, 0, 0)
+        return self[term]
+
+
+def _lean(document: Document, known: Mapping[str, Word]) -> Document:
     """The same, but equal words are one: where in the text they stand would take 35 kB a paper."""
-    fields = {}
-    for name, field in document.fields.items():
-        terms = [word.term for word in field.words]
-        for term in {*terms} - known.keys():
-            known[term] = Word(term, 0, 0)
-        fields[name] = replace(field, words=tuple([known[term] for term in terms]))
+    fields = {
+        name: replace(field, words=tuple([known[word.term] for word in field.words]))
+        for name, field in document.fields.items()
+    }
     return replace(document, fields=fields)
 
 
