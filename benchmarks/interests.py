@@ -9,12 +9,10 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
-    ColumnElement,
     Connection,
     Table,
     Text,
     bindparam,
-    column,
     insert,
     literal,
     select,
@@ -36,7 +34,7 @@ MANY = {
 }
 SEARCHES, MORE, LESS = 1, 3, 2
 _LONG = 6  # letters; small words are in nearly every paper
-_SCATTER = 2654435761
+_SCATTER, _APART = 2654435761, 377
 
 
 def add_interests(connection: Connection, share: float, *, now: datetime) -> None:
@@ -59,22 +57,23 @@ def add_interests(connection: Connection, share: float, *, now: datetime) -> Non
         InterestKind.MUTED_TOPIC: list(connection.scalars(select(schema.topic.c.slug))),
     }
     for kind, many in MANY.items():
-        choices = [(one.key, one.value) for one in _interests(kind, named[kind])]
+        choices = [{"key": one.key, "value": one.value} for one in _interests(kind, named[kind])]
         same: dict[str, Any] = {"kind": kind, "created_at": now}
-        _fill(connection, schema.interest, choices, many, share, ("key", "value"), same)
+        _fill(connection, schema.interest, choices, same, many=many, share=share)
     searches = sorted({_word(paper, chance) for paper in papers})
     connection.execute(
         insert(schema.search), [{"query": word, "created_at": now} for word in searches]
     )
-    ids = [(one,) for one in connection.scalars(select(schema.search.c.id))]
-    _fill(connection, schema.search_follow, ids, SEARCHES, share, ("search_id",), {})
+    ids = [{"search_id": one} for one in connection.scalars(select(schema.search.c.id))]
+    _fill(connection, schema.search_follow, ids, {}, many=SEARCHES, share=share)
+    ids = [{"paper_id": one} for one in dois]
     for action, many in ((Action.MORE, MORE), (Action.LESS, LESS)):
         same = {"action": action, "given_at": now}
-        _fill(connection, schema.feedback, [(p,) for p in dois], many, share, ("paper_id",), same)
+        _fill(connection, schema.feedback, ids, same, many=many, share=share)
 
 
 def _word(paper: Paper, chance: random.Random) -> str:
-    return chance.choice([word for word in paper.summary.lower().split() if len(word) > _LONG - 1])
+    return chance.choice([word for word in paper.summary.lower().split() if len(word) >= _LONG])
 
 
 def _interests(kind: InterestKind, texts: Sequence[str]) -> Iterator[Interest]:
@@ -86,28 +85,24 @@ def _interests(kind: InterestKind, texts: Sequence[str]) -> Iterator[Interest]:
 def _fill(
     connection: Connection,
     table: Table,
-    choices: Sequence[tuple[Any, ...]],
+    choices: Sequence[dict[str, Any]],
+    same: dict[str, Any],
+    *,
     many: int,
     share: float,
-    names: Sequence[str],
-    same: dict[str, Any],
 ) -> None:
-    """Let each of these readers have `many` of the choices; the rest of the row is the same."""
-    types = {name: table.c[name].type for name in names}
-    sought = given(
-        connection.dialect.name,
-        bindparam("choices"),
-        number=BigInteger(),
-        **{name: Text() if isinstance(types[name], Text) else BigInteger() for name in names},
-    )
+    """Let each of these readers have `many` of the choices; the rest of the row is the `same`."""
+    names = list(choices[0])
+    kinds = {name: Text() if isinstance(choices[0][name], str) else BigInteger() for name in names}
+    sought = given(connection.dialect.name, bindparam("choices"), number=BigInteger(), **kinds)
+    packed_choices = packed((n, *one.values()) for n, one in enumerate(choices))
     reader = schema.subscriber.c.id
     scattered = reader * literal(_SCATTER, reader.type) // 65536
     for place in range(many):
-        # Of another stretch of the figures for each kind and place.
-        number = (scattered + len(table.name) * 131 + place * 377) % len(choices)
+        number = (scattered + place * _APART) % len(choices)
         rows = (
             select(
-                reader.label("subscriber_id"),
+                reader,
                 *(sought.c[name] for name in names),
                 *(literal(value, table.c[name].type) for name, value in same.items()),
             )
@@ -116,5 +111,5 @@ def _fill(
         )
         connection.execute(
             insert_ignoring(connection, table).from_select(["subscriber_id", *names, *same], rows),
-            {"choices": packed((n, *choice) for n, choice in enumerate(choices))},
+            {"choices": packed_choices},
         )

@@ -11,6 +11,7 @@ are scored anew, and the shared lists are merged with them.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
@@ -164,7 +165,7 @@ class Shortlists:
         for offer in chain(offers, [None]):
             limit = lifted(-offer.order[0], most) if offer else -1.0
             if limit <= late:
-                late = -1.0
+                late = -math.inf
                 alike = judgement.alike - apart
                 for paper_id, worth, value in self._one_by_one(alike, topics, judgement, window):
                     if worth < self._rules.min_score:

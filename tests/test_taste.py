@@ -342,6 +342,19 @@ def test_the_order_is_that_of_scoring_all_anew(
     ] == [(paper_id, value, why) for _, paper_id, value, why in sorted(plain)]
 
 
+def test_what_only_likeness_makes_good_enough_comes_last_and_once() -> None:
+    lists = Shortlists(
+        [candidate(number, popularity=popular) for number, popular in enumerate((0.2, 0.9, 0.3))],
+        rules=RULES,
+        weights=WEIGHTS,
+    )
+    example = Example("A", (), {0: 0.5}, others=0.5)
+    judgement = Judgement(liked=[(example, "more")])
+    usual = lists.best(frozenset())
+    mine = lists.for_one(usual, frozenset(), judgement, window=YESTERDAY)
+    assert [offer.card.paper_id for offer in mine] == [1, 0, 2]
+
+
 @given(OPINIONS, NUMBERS)
 def test_what_changes_nothing_gains_nothing(opinions: Opinions, paper_id: int) -> None:
     judgement = opinions.judgement
@@ -353,7 +366,7 @@ def test_what_changes_nothing_gains_nothing(opinions: Opinions, paper_id: int) -
 
 def test_only_the_nearest_are_looked_at_one_by_one() -> None:
     words = [*FOLDING.split(), *GAMES.split(), "robots"]
-    like = [paper(n, " ".join(words[: 2 + n % 7]), keywords=(f"a{n}",)) for n in range(40)]
+    like = [paper(n, " ".join(words[: 2 + n % 7]), keywords=(f"a{n}",)) for n in range(90)]
     example = Shelf([*like, *SHELF[1:]]).example(paper(99, " ".join(words)), same=())
     rest = example.alike.keys() - example.nearest
     assert len(example.nearest) == NEAREST < len(example.alike)
