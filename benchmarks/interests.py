@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import count
 from typing import Any
 
 from sqlalchemy import (
@@ -42,7 +43,7 @@ def add_interests(connection: Connection, share: float, *, now: datetime) -> Non
     if not share:
         return
     papers = shelf.candidates(connection, since=datetime.min.replace(tzinfo=UTC))
-    chance = random.Random("interests")
+    chance, turns = random.Random("interests"), count()
     dois = {paper.id: f"10.5555/{paper.id}" for paper in papers}
     connection.execute(
         insert(schema.identifier),
@@ -59,17 +60,17 @@ def add_interests(connection: Connection, share: float, *, now: datetime) -> Non
     for kind, many in MANY.items():
         choices = [{"key": one.key, "value": one.value} for one in _interests(kind, named[kind])]
         same: dict[str, Any] = {"kind": kind, "created_at": now}
-        _fill(connection, schema.interest, choices, same, many=many, share=share)
+        _fill(connection, schema.interest, choices, same, many=many, share=share, turns=turns)
     searches = sorted({_word(paper, chance) for paper in papers})
     connection.execute(
         insert(schema.search), [{"query": word, "created_at": now} for word in searches]
     )
     ids = [{"search_id": one} for one in connection.scalars(select(schema.search.c.id))]
-    _fill(connection, schema.search_follow, ids, {}, many=SEARCHES, share=share)
+    _fill(connection, schema.search_follow, ids, {}, many=SEARCHES, share=share, turns=turns)
     ids = [{"paper_id": one} for one in dois]
     for action, many in ((Action.MORE, MORE), (Action.LESS, LESS)):
         same = {"action": action, "given_at": now}
-        _fill(connection, schema.feedback, ids, same, many=many, share=share)
+        _fill(connection, schema.feedback, ids, same, many=many, share=share, turns=turns)
 
 
 def _word(paper: Paper, chance: random.Random) -> str:
@@ -90,6 +91,7 @@ def _fill(
     *,
     many: int,
     share: float,
+    turns: Iterator[int],
 ) -> None:
     """Let each of these readers have `many` of the choices; the rest of the row is the `same`."""
     names = list(choices[0])
@@ -98,8 +100,8 @@ def _fill(
     packed_choices = packed((n, *one.values()) for n, one in enumerate(choices))
     reader = schema.subscriber.c.id
     scattered = reader * literal(_SCATTER, reader.type) // 65536
-    for place in range(many):
-        number = (scattered + place * _APART) % len(choices)
+    for _ in range(many):
+        number = (scattered + next(turns) * _APART) % len(choices)
         rows = (
             select(
                 reader,
