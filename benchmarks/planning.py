@@ -51,7 +51,7 @@ def run(
     kinds: Sequence[str] = KINDS,
     papers: int = PAPERS,
 ) -> list[Row]:
-    """For each kind of database, `people` and `few` readers, all due; with interests and without."""
+    """For each kind of database, `people` and `few` readers; none or a fifth with interests."""
     with tempfile.TemporaryDirectory() as name, databases(Path(name), kinds) as creates:
         folder, numbers = Path(name), count(1)
         for kind, create in creates.items():

@@ -5,8 +5,8 @@ had are none, nor is anything older than the window. A paper that was passed ove
 back only when its votes rose. What scores below the minimum stays out: on a quiet day the digest
 is short, or there is none and the reason is stored.
 
-What one person said of papers (see `digest.taste`) changes a few of the candidates for them; those
-are scored anew, and the shared lists are merged with them.
+What one person said of papers (see `digest.taste`) changes some of the candidates for them. These
+are scored anew as far as somebody reads: what may gain much at once, the rest when its turn comes.
 """
 
 from __future__ import annotations
