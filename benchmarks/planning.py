@@ -1,7 +1,8 @@
 """Planning: ranking, choosing and freezing for thousands of readers out of a thousand papers.
 
 What is needed once, whoever reads (matching the topics, rendering the cards), is in the figure;
-beside it stands what a further reader costs.
+beside it stands what a further reader costs. As many readers take turns with them of whom a fifth
+has interests.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import count
+from itertools import count, product
 from pathlib import Path
 from statistics import median
 
@@ -21,6 +22,7 @@ from benchmarks.measuring import Row, clock, interleave
 from benchmarks.population import PAPERS, house, populate
 from benchmarks.processes import apart
 
+SHARE = 0.2  # of readers with interests, where there are any
 BAR = 200e-6  # seconds of the planner's CPU a subscriber, without those of a database server
 
 
@@ -49,19 +51,20 @@ def run(
     kinds: Sequence[str] = KINDS,
     papers: int = PAPERS,
 ) -> list[Row]:
-    """For each kind of database, `people` and `few` readers, all due."""
+    """For each kind of database, `people` and `few` readers; none or a fifth with interests."""
     with tempfile.TemporaryDirectory() as name, databases(Path(name), kinds) as creates:
         folder, numbers = Path(name), count(1)
         for kind, create in creates.items():
-            for size in (few, people):
-                url = create(f"ready_{size}", "")
-                with house(folder / f"{kind}_{size}", url) as services:
-                    populate(services, people=size, papers=papers)
+            for size, share in product((few, people), (0.0, SHARE)):
+                ready = f"ready_{size}_{100 * share:.0f}"
+                url = create(ready, "")
+                with house(folder / f"{kind}_{ready}", url) as services:
+                    populate(services, people=size, papers=papers, interested=share)
                 settle(url)
 
-        def plan(kind: str, size: int) -> Planned:
+        def plan(kind: str, size: int, share: float) -> Planned:
             name = f"round_{next(numbers)}"
-            url = creates[kind](name, f"ready_{size}")
+            url = creates[kind](name, f"ready_{size}_{100 * share:.0f}")
             server = work(url).server
             try:
                 with apart(prepare, folder / name, url) as planner:
@@ -78,24 +81,23 @@ def run(
             return Planned(seconds=seconds, planner=used[0], database=sum(used[1:]), peak=peak)
 
         ways = {
-            f"{kind} {size}": partial(plan, kind, size)
+            f"{kind} {size} {share}": partial(plan, kind, size, share)
             for kind in creates
-            for size in (few, people)
+            for size, share in product((few, people), (0.0, SHARE))
         }
         took = interleave(rounds, ways)
-    return [
-        _row(
-            kind,
-            took[f"{kind} {few}"],
-            took[f"{kind} {people}"],
-            few=few,
-            people=people,
-            papers=papers,
+    rows = []
+    for kind in kinds:
+        if kind not in creates:
+            rows.append(absent(kind))
+            continue
+        plain, mixed = (
+            (took[f"{kind} {few} {share}"], took[f"{kind} {people} {share}"])
+            for share in (0.0, SHARE)
         )
-        if kind in creates
-        else absent(kind)
-        for kind in kinds
-    ]
+        rows.append(_row(kind, *plain, few=few, people=people, papers=papers))
+        rows.append(_mixed(kind, plain, mixed, few=few, people=people))
+    return rows
 
 
 def _row(
@@ -108,7 +110,7 @@ def _row(
     papers: int,
 ) -> Row:
     cpu = median(one.planner for one in large)
-    further = (cpu - median(one.planner for one in small)) / (people - few)
+    further = _further(small, large, few=few, people=people)
     database = median(one.database for one in large)
     return Row(
         what=f"{people} readers, {papers} papers, {kind}",
@@ -122,4 +124,36 @@ def _row(
             "memory": f"{max(one.peak for one in large) / 1e6:.0f} MB",
         },
         missed=cpu / people > BAR,
+    )
+
+
+def _further(small: Sequence[Planned], large: Sequence[Planned], *, few: int, people: int) -> float:
+    """The planner's CPU that one more reader costs."""
+    more = median(one.planner for one in large) - median(one.planner for one in small)
+    return more / (people - few)
+
+
+def _mixed(
+    kind: str,
+    plain: tuple[Sequence[Planned], Sequence[Planned]],
+    mixed: tuple[Sequence[Planned], Sequence[Planned]],
+    *,
+    few: int,
+    people: int,
+) -> Row:
+    cpu, without = (median(one.planner for one in large) for _, large in (mixed, plain))
+    each, none = (_further(*both, few=few, people=people) for both in (mixed, plain))
+    one = none + (each - none) / SHARE
+    return Row(
+        what=f"as many, {SHARE:.0%} with interests, {kind}",
+        figures={
+            "planner's CPU a reader": clock(cpu / people),
+            "of a further one": clock(each),
+            "whole": clock(median(one.seconds for one in mixed[1])),
+            "memory": f"{max(one.peak for one in mixed[1]) / 1e6:.0f} MB",
+        },
+        note=f"{cpu / without:.2f} x without; further: {each / none:.2f} x,"
+        f" with interests {clock(max(one, 0.0))}, {one / none:.1f} x"
+        if none > 0
+        else "",
     )

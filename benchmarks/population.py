@@ -27,6 +27,7 @@ from sqlalchemy import (
     true,
 )
 
+from benchmarks.interests import add_interests
 from digest import schema
 from digest.models import Fetch, Frequency, Health, Record, Status
 from digest.services import Services, build
@@ -82,8 +83,13 @@ def house(
         services.engine.dispose()
 
 
-def populate(services: Services, *, people: int, papers: int = PAPERS) -> None:
-    """Papers, topics, and readers who follow up to four of these, all with a digest due."""
+def populate(
+    services: Services, *, people: int, papers: int = PAPERS, interested: float = 0.0
+) -> None:
+    """Papers, topics, and readers who follow up to four of these, all with a digest due.
+
+    The share `interested` of them has interests too.
+    """
     now = datetime.now(UTC)
     with writing(services.engine) as connection:
         for number in range(TOPICS):
@@ -98,6 +104,7 @@ def populate(services: Services, *, people: int, papers: int = PAPERS) -> None:
             shelf.store(connection, fetch, now=now, oldest=now - AGE)
             sources.remember(connection, fetch, Stored(), started_at=now, seconds=1)
         _add_readers(connection, people, now=now)
+        add_interests(connection, interested, now=now)
 
 
 def add_readers(services: Services, people: int, *, queries: Sequence[str]) -> list[str]:

@@ -5,19 +5,20 @@ had are none, nor is anything older than the window. A paper that was passed ove
 back only when its votes rose. What scores below the minimum stays out: on a quiet day the digest
 is short, or there is none and the reason is stored.
 
-What one person said of papers (see `digest.taste`) changes a few of the candidates for them; those
-are scored anew, and the shared lists are merged with them.
+What one person said of papers (see `digest.taste`) changes some of the candidates for them. These
+are scored anew as far as somebody reads: what may gain much at once, the rest when its turn comes.
 """
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from heapq import merge
-from itertools import islice
-from typing import NamedTuple
+from heapq import heappop, heappush, merge
+from itertools import chain, islice
+from typing import Any, NamedTuple
 
 from digest.models import Frequency, Item, Reason
 from digest.ranking import Candidate, Weights, lifted, merit, order, score
@@ -25,6 +26,7 @@ from digest.taste import NO_LIFT, Judgement, Lift
 
 # What was stored while the last digest was being planned may carry an earlier time than it.
 OVERLAP = timedelta(hours=1)
+MOST = 50_000  # offers, and scores, that are remembered
 # A quiet day's digest, for who wants one nevertheless.
 QUIET = 3  # papers
 # Who follows searches alone, and no topic, is somebody who follows topics. No slug is empty.
@@ -63,10 +65,13 @@ def window(
     return Window(start=start, risers=min(start, now - rules.lookback))
 
 
+Order = tuple[float, int, float, int]  # see `digest.ranking.order`; the better is less
+
+
 class Offer(NamedTuple):
     """A paper as it stands for all who follow the same of its topics; the better one is less."""
 
-    order: tuple[float, int, float, int]
+    order: Order
     candidate: Candidate
     card: Item
     line: Item  # the same, for who has better ones enough
@@ -89,7 +94,10 @@ class Shortlists:
         for paper_id, candidate in self._candidates.items():
             for slug in candidate.matches:
                 self._matching[slug].add(paper_id)
-        self._sorted: dict[tuple[str, ...], list[Offer]] = {}
+        self._sorted: dict[frozenset[str], list[Offer]] = {}
+        self._ties = {
+            paper_id: order(candidate, 0.0)[1:] for paper_id, candidate in self._candidates.items()
+        }
         self._topics = {
             paper_id: frozenset(candidate.matches)
             for paper_id, candidate in self._candidates.items()
@@ -100,7 +108,7 @@ class Shortlists:
     def best(self, topics: frozenset[str]) -> Iterator[Offer]:
         """What there is for those who follow these topics."""
         if not topics:
-            return iter(self._list((), self._candidates))
+            return iter(self._list(topics, self._candidates))
         once, several = set[int](), set[int]()
         for slug in topics:
             matching = self._matching.get(slug, set())
@@ -109,32 +117,77 @@ class Shortlists:
         several_offers = [self._offer_of(paper_id, topics) for paper_id in several]
         return merge(
             # No slug is empty: as for anybody who follows topics that a paper does not match.
-            _without(self._list(("",), self._candidates), once),
+            _without(self._list(SEARCHES_ALONE, self._candidates), once),
             *(
-                _without(self._list((slug,), self._matching[slug]), several)
+                _without(self._list(frozenset({slug}), self._matching[slug]), several)
                 for slug in topics
                 if slug in self._matching
             ),
             sorted(offer for offer in several_offers if offer),
         )
 
-    def lifted(self, topics: frozenset[str], judgement: Judgement) -> Iterator[Offer]:
-        """What a person's interests make of the candidates that they change, best first.
+    def for_one(
+        self,
+        offers: Iterable[Offer],
+        topics: frozenset[str],
+        judgement: Judgement,
+        *,
+        window: Window,
+        min_score: float | None = None,
+    ) -> Iterator[Offer]:
+        """What is new to all who follow these topics, as one person's interests change it.
 
-        Only as far as somebody reads are they made offers, which takes longer than the scores.
+        What may gain much is looked at first, one paper after the other. Then the offers are gone
+        through as far as somebody reads: a paper is theirs when nothing that follows can be better,
+        however much it gains. At last come those that only likeness makes good enough.
         """
-        found = []
-        for paper_id, lift in judgement.lifts.items():
-            if candidate := self._candidates.get(paper_id):
-                matching = topics & self._topics[paper_id] or SEARCHES_ALONE if topics else topics
-                worth, value = self._values_of(candidate, matching, lift.strengths)
-                if lifted(worth, lift.by) >= self._rules.min_score:
-                    found.append((order(candidate, lifted(value, lift.by)), candidate, matching))
-        found.sort()
-        for _, candidate, matching in found:
-            offer = self._offer(candidate, matching, judgement.lifts[candidate.paper.id])
-            if offer:
-                yield offer
+        apart, most, out = judgement.apart, judgement.most, judgement.out
+        least = max(self._rules.min_score, min_score or 0.0)
+        late = lifted(self._rules.min_score, most)  # none of the last is better
+        waiting: list[tuple[Order, Offer | None]] = []
+
+        def take(paper_id: int, worth: float, value: float, offer: Offer | None = None) -> None:
+            by = judgement.gain(paper_id)
+            if lifted(worth, by) >= least:
+                heappush(waiting, ((-lifted(value, by), *self._ties[paper_id]), offer))
+
+        def best() -> Offer:
+            place, offer = heappop(waiting)
+            paper_id = place[-1]
+            if offer and not judgement.changes(paper_id):
+                return offer
+            return self._made(
+                self._candidates[paper_id], self._of(paper_id, topics), judgement.lift(paper_id)
+            )
+
+        for paper_id, worth, value in self._one_by_one(apart, topics, judgement, window):
+            take(paper_id, worth, value)
+        for offer in chain(offers, [None]):
+            limit = lifted(-offer.order[0], most) if offer else -1.0
+            if limit <= late:
+                late = -math.inf
+                alike = judgement.alike - apart
+                for paper_id, worth, value in self._one_by_one(alike, topics, judgement, window):
+                    if worth < self._rules.min_score:
+                        take(paper_id, worth, value)
+            while waiting and -waiting[0][0][0] > limit:
+                yield best()
+            if offer and (paper_id := offer.card.paper_id) not in out and paper_id not in apart:
+                take(paper_id, offer.merit, -offer.order[0], offer)
+
+    def _one_by_one(
+        self, paper_ids: Set[int], topics: frozenset[str], judgement: Judgement, window: Window
+    ) -> Iterator[tuple[int, float, float]]:
+        """The new ones of these papers, with their merit and score before a lift."""
+        for paper_id in paper_ids:
+            candidate = self._candidates.get(paper_id)
+            if candidate and is_new(candidate, window=window, rules=self._rules):
+                own = judgement.strengths.get(paper_id, ())
+                yield paper_id, *self._values_of(candidate, self._of(paper_id, topics), own)
+
+    def _of(self, paper_id: int, topics: frozenset[str]) -> frozenset[str]:
+        """Which of somebody's topics a paper matches; who follows some is never without."""
+        return topics & self._topics[paper_id] or SEARCHES_ALONE if topics else topics
 
     def _values_of(
         self, candidate: Candidate, topics: frozenset[str], own: tuple[float, ...]
@@ -142,13 +195,14 @@ class Shortlists:
         """Merit and score, without a lift."""
         key = (candidate.paper.id, topics, own)
         if key not in self._values:
+            _make_room(self._values)
             self._values[key] = (
                 merit(candidate, topics, weights=self._weights, own=own),
                 score(candidate, topics, weights=self._weights, own=own),
             )
         return self._values[key]
 
-    def _list(self, topics: tuple[str, ...], paper_ids: Iterable[int]) -> list[Offer]:
+    def _list(self, topics: frozenset[str], paper_ids: Iterable[int]) -> list[Offer]:
         if topics not in self._sorted:
             offers = (self._offer(self._candidates[paper_id], topics) for paper_id in paper_ids)
             self._sorted[topics] = sorted(offer for offer in offers if offer)
@@ -157,24 +211,30 @@ class Shortlists:
     def _offer_of(self, paper_id: int, topics: frozenset[str]) -> Offer | None:
         key = (paper_id, topics & self._topics[paper_id])
         if key not in self._offers:
+            _make_room(self._offers)
             self._offers[key] = self._offer(self._candidates[paper_id], key[1])
         return self._offers[key]
 
-    def _offer(
-        self, candidate: Candidate, topics: Collection[str], lift: Lift = NO_LIFT
-    ) -> Offer | None:
+    def _offer(self, candidate: Candidate, topics: frozenset[str]) -> Offer | None:
         """The offer for those who follow these of its topics; None where it is not good enough."""
+        offer = self._made(candidate, topics, NO_LIFT)
+        return offer if offer.merit >= self._rules.min_score else None
+
+    def _made(self, candidate: Candidate, topics: frozenset[str], lift: Lift) -> Offer:
         by, own, why = lift
-        worth = lifted(merit(candidate, topics, weights=self._weights, own=own), by)
-        if worth < self._rules.min_score:
-            return None
-        value = lifted(score(candidate, topics, weights=self._weights, own=own), by)
+        worth, value = (lifted(one, by) for one in self._values_of(candidate, topics, own))
         reasons = _reasons(candidate, topics, own=why, rise=self._rules.rise)
         card, line = (
             Item(paper_id=candidate.paper.id, score=value, reasons=reasons, card=card)
             for card in (True, False)
         )
         return Offer(order(candidate, value), candidate, card, line, worth)
+
+
+def _make_room(memory: dict[Any, Any]) -> None:
+    """Sets of topics may be as many as readers; what is remembered of them is not."""
+    if len(memory) >= MOST:
+        memory.clear()
 
 
 def _without(offers: Iterable[Offer], paper_ids: Set[int]) -> Iterator[Offer]:
@@ -184,28 +244,16 @@ def _without(offers: Iterable[Offer], paper_ids: Set[int]) -> Iterator[Offer]:
 def news(offers: Iterable[Offer], *, window: Window, rules: Rules) -> Iterator[Offer]:
     """Those that became known within the window, or rise."""
     for offer in offers:
-        fresh, gain = offer.candidate.paper.fresh_at, offer.candidate.gain
-        if fresh and (fresh > window.start or (fresh > window.risers and gain >= rules.rise)):
+        if is_new(offer.candidate, window=window, rules=rules):
             yield offer
 
 
-def for_one(
-    offers: Iterable[Offer],
-    changed: Iterable[Offer],
-    *,
-    judgement: Judgement,
-    min_score: float | None,
-) -> Iterator[Offer]:
-    """What everybody is offered as one person's interests change it; both best first."""
-    lifts, out = judgement.lifts, judgement.out
-    offers = (
-        offer
-        for offer in offers
-        if offer.card.paper_id not in lifts and offer.card.paper_id not in out
+def is_new(candidate: Candidate, *, window: Window, rules: Rules) -> bool:
+    """Whether it became known within the window, or rises."""
+    fresh = candidate.paper.fresh_at
+    return fresh is not None and (
+        fresh > window.start or (fresh > window.risers and candidate.gain >= rules.rise)
     )
-    for offer in merge(offers, changed):
-        if min_score is None or offer.merit >= min_score:
-            yield offer
 
 
 def choose(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Collection, Mapping, Set
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given
@@ -12,12 +13,13 @@ from hypothesis import strategies as st
 from digest.interests import read
 from digest.models import Interest, InterestKind, Interests, Paper, Reason
 from digest.ranking import lifted, merit, order, score
-from digest.selection import SEARCHES_ALONE, Shortlists, choose, for_one, news
+from digest.selection import SEARCHES_ALONE, Shortlists, choose, is_new, news
 from digest.taste import (
     ALIKE,
     FOLLOWED,
     LIKENESS,
-    NOTHING_SAID,
+    NEAREST,
+    PERSONAL,
     SAME_SUBJECT,
     TWIN,
     Example,
@@ -54,16 +56,34 @@ SHELF = [
 TOPICS = {"robots": {2}, "graphs": {3, 4}}
 
 
-def said(**more: Any) -> Judgement:
+class Said(NamedTuple):
+    """All that a judgement says, paper after paper."""
+
+    lifts: Mapping[int, Lift]
+    out: Set[int]
+    searches: bool = False
+
+
+def told(judgement: Judgement, papers: Collection[int]) -> Said:
+    lifts = {
+        one: judgement.lift(one)
+        for one in papers
+        if judgement.changes(one) and one not in judgement.out
+    }
+    return Said(lifts, judgement.out, judgement.searches)
+
+
+def said(**more: Any) -> Said:
     shelf = Shelf(SHELF)
     one = Interests(**more)
     queries = {text: parse(text) for text in one.searches}
     queries |= {i.key: parse(i.key) for i in one.kept if i.kind is InterestKind.MUTED_WORD}
-    examples: dict[str | int, Example] = {
+    named: dict[str | int, Example] = {
         other.id: shelf.example(other, same={other.id}) for other in SHELF
     }
-    examples["arxiv 2605.00001"] = shelf.example(paper(99, FOLDING), same=set())
-    return judge(one, shelf, examples=examples, queries=queries, topics=TOPICS)
+    named["arxiv 2605.00001"] = shelf.example(paper(99, FOLDING), same=set())
+    judgement = judge(one, shelf, examples=named, queries=queries, topics=TOPICS)
+    return told(judgement, [paper.id for paper in SHELF])
 
 
 @pytest.mark.parametrize(
@@ -111,7 +131,7 @@ def test_a_seed_that_is_no_candidate_lifts_its_like() -> None:
 
 
 def test_a_seed_that_is_not_stored_yet_does_nothing() -> None:
-    assert said(kept=interests(seed="2605.99999")) == Judgement({}, set())
+    assert said(kept=interests(seed="2605.99999")) == Said({}, set())
 
 
 def test_what_is_like_a_disliked_paper_is_lowered_and_it_is_out() -> None:
@@ -151,12 +171,12 @@ def test_likes_and_dislikes_add_up() -> None:
     ],
 )
 def test_what_is_muted_is_out(typed: dict[str, str], out: set[int]) -> None:
-    assert said(kept=interests(**typed)) == Judgement({}, out)
+    assert said(kept=interests(**typed)) == Said({}, out)
 
 
 def test_out_outweighs_all() -> None:
     judged = said(kept=interests(author="Ada Lovelace", muted_word="nothing"))
-    assert judged == Judgement({}, {1})
+    assert judged == Said({}, {1})
 
 
 def test_searches_match_as_topics_do() -> None:
@@ -217,6 +237,7 @@ def test_the_words_that_must_be_there_hide_no_match(written: str) -> None:
 SLUGS = ("rl", "agents", "vision")
 CANDIDATES = st.lists(
     st.tuples(
+        st.sampled_from([1.0, 1.0, 1.0, 30.0]),
         st.floats(0, 1),
         st.floats(0.01, 1),
         st.dictionaries(st.sampled_from(SLUGS), st.sampled_from([0.5, 0.7, 1.0])),
@@ -224,69 +245,141 @@ CANDIDATES = st.lists(
     max_size=25,
 )
 FOLLOWS = st.frozensets(st.sampled_from(SLUGS))
-LIFTS = st.dictionaries(
-    st.integers(0, 24),
-    st.builds(
-        Lift,
-        st.floats(-1, 1),
-        st.lists(st.sampled_from([0.5, 0.7, 1.0]), max_size=2).map(tuple),
-        st.just(()),
+NUMBERS = st.integers(0, 24)
+ALIKES = st.dictionaries(NUMBERS, st.sampled_from([0.4, 0.41, 0.6, 0.85, 1.0]), max_size=15)
+
+
+@st.composite
+def examples(draw: st.DrawFn) -> Example:
+    """Whatever part of those alike stands apart as the nearest."""
+    alike = draw(ALIKES)
+    order = sorted(alike, key=alike.__getitem__, reverse=True)
+    many = draw(st.integers(0, 4))
+    return Example(
+        title=draw(st.sampled_from("AB")),
+        same=draw(st.frozensets(st.sampled_from(order), max_size=1)) if order else (),
+        alike=alike,
+        nearest=frozenset(order[:many]),
+        others=max((alike[one] for one in order[many:]), default=0.0),
+    )
+
+
+class Opinions(NamedTuple):
+    followed: Mapping[int, tuple[Reason, ...]]
+    liked: list[tuple[Example, str]]
+    disliked: list[Example]
+    searched: Mapping[str, Mapping[int, float]]
+    out: frozenset[int]
+
+    @property
+    def judgement(self) -> Judgement:
+        return Judgement(**self._asdict())
+
+    def plain(self, paper_id: int) -> Lift:
+        """The rule of docs/ranking.md, told as it stands there."""
+        followed = self.followed.get(paper_id, ())
+        nearest = max([one.alike.get(paper_id, 0.0) for one, _ in self.liked], default=0.0)
+        less = max([one.alike.get(paper_id, 0.0) for one in self.disliked], default=0.0)
+        found = [text for text, papers in self.searched.items() if paper_id in papers]
+        reasons = list(followed)
+        for one, how in self.liked:
+            if nearest and one.alike.get(paper_id) == nearest:
+                itself = paper_id in one.same
+                reasons.append(Reason("seed") if itself else Reason("like", (one.title, how)))
+                break
+        if found:
+            reasons.append(Reason("search", tuple(found)))
+        by = (FOLLOWED if followed else 0.0) + LIKENESS * (nearest - less)
+        return Lift(by, tuple(self.searched[text][paper_id] for text in found), tuple(reasons))
+
+
+OPINIONS = st.builds(
+    Opinions,
+    st.dictionaries(NUMBERS, st.just((Reason("author", ("Ada",)),)), max_size=3),
+    st.lists(st.tuples(examples(), st.sampled_from(["more", "seed"])), max_size=3),
+    st.lists(examples(), max_size=2),
+    st.dictionaries(
+        st.sampled_from(["robots", "graphs"]),
+        st.dictionaries(NUMBERS, st.sampled_from([0.5, 0.7, 1.0]), max_size=6),
     ),
-    max_size=8,
+    st.frozensets(NUMBERS, max_size=5),
 )
 
 
 @given(CANDIDATES, FOLLOWS)
 def test_who_says_nothing_is_offered_what_all_are(
-    drawn: list[tuple[float, float, dict[str, float]]], topics: frozenset[str]
+    drawn: list[tuple[float, float, float, dict[str, float]]], topics: frozenset[str]
 ) -> None:
     lists = shortlists(drawn)
     usual = list(news(lists.best(topics), window=YESTERDAY, rules=RULES))
-    changed = lists.lifted(topics, NOTHING_SAID)
-    mine = for_one(usual, changed, judgement=NOTHING_SAID, min_score=None)
+    mine = lists.for_one(usual, topics, Judgement(), window=YESTERDAY)
     assert list(mine) == usual
 
 
-@given(
-    CANDIDATES,
-    FOLLOWS,
-    LIFTS,
-    st.frozensets(st.integers(0, 24), max_size=5),
-    st.none() | st.floats(0.3, 1),
-)
+@given(CANDIDATES, FOLLOWS, OPINIONS, st.none() | st.floats(0.3, 1))
 def test_the_order_is_that_of_scoring_all_anew(
-    drawn: list[tuple[float, float, dict[str, float]]],
+    drawn: list[tuple[float, float, float, dict[str, float]]],
     topics: frozenset[str],
-    lifts: dict[int, Lift],
-    out: frozenset[int],
+    opinions: Opinions,
     least: float | None,
 ) -> None:
-    lists = shortlists(drawn)
-    lifts = {paper_id: lift for paper_id, lift in lifts.items() if paper_id not in out}
-    judgement = Judgement(lifts, out, any(lift.strengths for lift in lifts.values()))
+    lists, judgement = shortlists(drawn), opinions.judgement
     followed = topics or (SEARCHES_ALONE if judgement.searches else topics)
     usual = news(lists.best(followed), window=YESTERDAY, rules=RULES)
-    changed = news(lists.lifted(followed, judgement), window=YESTERDAY, rules=RULES)
-    offers = for_one(usual, changed, judgement=judgement, min_score=least)
-    found = choose(offers, had=(), max_papers=50, rules=RULES)
+    mine = lists.for_one(usual, followed, judgement, window=YESTERDAY, min_score=least)
+    found = choose(mine, had=(), max_papers=50, rules=RULES)
     plain = []
     for one in candidates(drawn):
-        by, own, _ = lifts.get(one.paper.id, Lift())
+        by, own, why = opinions.plain(one.paper.id)
         worth = lifted(merit(one, followed, weights=WEIGHTS, own=own), by)
-        if one.paper.id not in out and worth >= max(RULES.min_score, least or 0.0):
+        kept = one.paper.id not in opinions.out and is_new(one, window=YESTERDAY, rules=RULES)
+        if kept and worth >= max(RULES.min_score, least or 0.0):
             value = lifted(score(one, followed, weights=WEIGHTS, own=own), by)
-            plain.append((order(one, value), one.paper.id, value))
-    assert [(item.paper_id, item.score) for item in found] == [
-        (paper_id, value) for _, paper_id, value in sorted(plain)
-    ]
+            plain.append((order(one, value), one.paper.id, value, why))
+    assert [
+        (item.paper_id, item.score, tuple(one for one in item.reasons if one.kind in PERSONAL))
+        for item in found
+    ] == [(paper_id, value, why) for _, paper_id, value, why in sorted(plain)]
 
 
-def candidates(drawn: list[tuple[float, float, dict[str, float]]]) -> list[Any]:
+def test_what_only_likeness_makes_good_enough_comes_last_and_once() -> None:
+    lists = Shortlists(
+        [candidate(number, popularity=popular) for number, popular in enumerate((0.2, 0.9, 0.3))],
+        rules=RULES,
+        weights=WEIGHTS,
+    )
+    example = Example("A", (), {0: 0.5}, others=0.5)
+    judgement = Judgement(liked=[(example, "more")])
+    usual = lists.best(frozenset())
+    mine = lists.for_one(usual, frozenset(), judgement, window=YESTERDAY)
+    assert [offer.card.paper_id for offer in mine] == [1, 0, 2]
+
+
+@given(OPINIONS, NUMBERS)
+def test_what_changes_nothing_gains_nothing(opinions: Opinions, paper_id: int) -> None:
+    judgement = opinions.judgement
+    assert judgement.lift(paper_id) == opinions.plain(paper_id)
+    assert judgement.changes(paper_id) or judgement.lift(paper_id) == Lift()
+    if paper_id not in judgement.apart | judgement.out:
+        assert judgement.gain(paper_id) <= judgement.most
+
+
+def test_only_the_nearest_are_looked_at_one_by_one() -> None:
+    words = [*FOLDING.split(), *GAMES.split(), "robots"]
+    like = [paper(n, " ".join(words[: 2 + n % 7]), keywords=(f"a{n}",)) for n in range(90)]
+    example = Shelf([*like, *SHELF[1:]]).example(paper(99, " ".join(words)), same=())
+    rest = example.alike.keys() - example.nearest
+    assert len(example.nearest) == NEAREST < len(example.alike)
+    assert example.others == max(example.alike[one] for one in rest)
+    assert min(example.alike[one] for one in example.nearest) >= example.others
+
+
+def candidates(drawn: list[tuple[float, float, float, dict[str, float]]]) -> list[Any]:
     return [
-        candidate(number, popularity=popular, freshness=fresh, matches=matched(**matches))
-        for number, (popular, fresh, matches) in enumerate(drawn)
+        candidate(number, age=age, popularity=popular, freshness=fresh, matches=matched(**matches))
+        for number, (age, popular, fresh, matches) in enumerate(drawn)
     ]
 
 
-def shortlists(drawn: list[tuple[float, float, dict[str, float]]]) -> Shortlists:
+def shortlists(drawn: list[tuple[float, float, float, dict[str, float]]]) -> Shortlists:
     return Shortlists(candidates(drawn), rules=RULES, weights=WEIGHTS)

@@ -27,7 +27,7 @@ from digest.models import (
     Subscriber,
 )
 from digest.pipeline.matching import Matcher
-from digest.pipeline.pool import MANY, Look, Pool, Shown, common, own_reasons, why_nothing
+from digest.pipeline.pool import MANY, Look, Pool, Shown, own_reasons, shared, why_nothing
 from digest.ranking import Weights
 from digest.rendering import Renderer, fit
 from digest.selection import QUIET, SEARCHES_ALONE, Offer, Rules, Window, choose, window
@@ -36,7 +36,7 @@ from digest.storage.digests import WELCOME
 from digest.storage.gaps import Gap
 from digest.storage.history import last_planned
 from digest.suppression import provider
-from digest.taste import NOTHING_SAID, Judgement
+from digest.taste import Judgement
 
 log = logging.getLogger(__name__)
 
@@ -164,20 +164,19 @@ def make_drafts(
     judged = pool.tasting.judge(connection, said) if said else {}
     while True:
         choices = [_choose(plan, pool, order, had=had, judged=judged) for order in orders]
+        known = [
+            shared(choice.items, judged.get(order.subscriber.id))
+            for order, choice in zip(orders, choices, strict=True)
+        ]
         chosen: dict[Look, set[Item]] = defaultdict(set)
-        for order, choice in zip(orders, choices, strict=True):
-            items = choice.items
-            if judgement := judged.get(order.subscriber.id):
-                lifts = judgement.lifts
-                items = tuple(common(item) if item.paper_id in lifts else item for item in items)
+        for order, items in zip(orders, known, strict=True):
             chosen[_look(order.subscriber)].update(items)
         if all(pool.render(items, look=look) for look, items in chosen.items()):
             break
     drafts, failed = [], 0
-    for order, choice in zip(orders, choices, strict=True):
+    for order, choice, items in zip(orders, choices, known, strict=True):
         try:
-            judgement = judged.get(order.subscriber.id)
-            drafts.append(_draft(plan, pool, order, choice, judgement))
+            drafts.append(_draft(plan, pool, order, choice, items))
         except Exception:
             failed += 1
             if failed >= MANY and failed == sum(1 for choice in choices if choice.items):
@@ -251,9 +250,9 @@ def _offers(
     min_score: float | None,
 ) -> Iterator[Offer]:
     """What one person is offered who has interests, or a minimum of their own."""
-    judgement = judgement or NOTHING_SAID
+    searches = judgement is not None and judgement.searches
     return pool.news_for(
-        followed or (SEARCHES_ALONE if judgement.searches else followed),
+        followed or (SEARCHES_ALONE if searches else followed),
         order.window,
         weekly=order.slot.schedule.frequency is Frequency.WEEKLY,
         judgement=judgement,
@@ -261,17 +260,13 @@ def _offers(
     )
 
 
-def _draft(
-    plan: Plan, pool: Pool, order: Order, choice: Choice, judgement: Judgement | None
-) -> Draft:
+def _draft(plan: Plan, pool: Pool, order: Order, choice: Choice, known: Sequence[Item]) -> Draft:
     if not choice.items:
         return _empty(order, choice)
     subscriber, slot, look = order.subscriber, order.slot, _look(order.subscriber)
+    shown = pool.show(choice.items, known, look=look)
     notes: Sequence[str] = ()
-    if judgement is None:
-        shown = pool.show(choice.items, look=look)
-    else:
-        shown = pool.show_for(choice.items, judgement, look=look)
+    if known != choice.items:
         notes = plan.renderer.notes(
             [own_reasons(item) for item in choice.items], locale=subscriber.locale
         )

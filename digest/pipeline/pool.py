@@ -15,11 +15,11 @@ from collections.abc import (
     Set,
 )
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from itertools import tee
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Engine
 
@@ -28,7 +28,7 @@ from digest.pipeline.matching import Matcher, usable
 from digest.pipeline.tasting import Tasting
 from digest.ranking import Candidate, Weights, assess
 from digest.rendering import Entry, Renderer
-from digest.selection import Offer, Rules, Shortlists, Window, for_one, news
+from digest.selection import Offer, Rules, Shortlists, Window, news
 from digest.storage import digests, gaps, history, papers, sources, topics
 from digest.storage.database import reading
 from digest.storage.listings import papers_listed
@@ -54,8 +54,7 @@ _NOTE = Reason(kind="note")  # stands for the reasons of one person, for whom th
 Look = tuple[str, bool]  # of cards: their language, and whether they have the whole abstract
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
+class Shown(NamedTuple):
     """A chosen paper, with its card or line and what the stored digest says of it."""
 
     item: Item
@@ -202,7 +201,7 @@ class Pool:
         window: Window,
         *,
         weekly: bool,
-        judgement: Judgement,
+        judgement: Judgement | None,
         min_score: float | None,
     ) -> Iterator[Offer]:
         """`news` as one person's interests change it, from their own minimum on.
@@ -219,8 +218,9 @@ class Pool:
                 (topics, weekly, window, "all"),
                 lambda: news(best, window=window, rules=self._rules),
             )
-        changed = news(lists.lifted(topics, judgement), window=window, rules=self._rules)
-        return for_one(shared, changed, judgement=judgement, min_score=min_score)
+        if judgement:
+            return lists.for_one(shared, topics, judgement, window=window, min_score=min_score)
+        return (offer for offer in shared if min_score is None or offer.merit >= min_score)
 
     @cached_property
     def tasting(self) -> Tasting:
@@ -304,19 +304,17 @@ class Pool:
                 memory.clear()
         return made
 
-    def show(self, items: Iterable[Item], *, look: Look) -> list[Shown]:
-        """The items with their cards, which `render` has made before."""
-        shown = self._shown[look]
-        return [shown[item] for item in items]
+    def show(self, items: Iterable[Item], known: Iterable[Item], *, look: Look) -> list[Shown]:
+        """The items with their cards, which `render` has made before.
 
-    def show_for(self, items: Iterable[Item], judgement: Judgement, *, look: Look) -> list[Shown]:
-        """`show` for one person, whose own items have cards that they share with others."""
+        `known` are the items as `shared` has them: one person's have cards that others get too.
+        """
         shown = self._shown[look]
         return [
-            replace(shown[common(item)], item=item, row=digests.item_row(item))
-            if item.paper_id in judgement.lifts
-            else shown[item]
-            for item in items
+            shown[item]
+            if item is one
+            else shown[one]._replace(item=item, row=digests.item_row(item))
+            for item, one in zip(items, known, strict=True)
         ]
 
     def render(self, items: Iterable[Item], *, look: Look) -> bool:
@@ -373,12 +371,16 @@ class Pool:
         return Reason(kind="topic", args=tuple(self.topics[str(slug)].name for slug in reason.args))
 
 
-def common(item: Item) -> Item:
-    """What one person's item has in common with others', by which its card is known.
+def shared(items: Iterable[Item], judgement: Judgement | None) -> tuple[Item, ...]:
+    """What one person's items have in common with others', by which their cards are known."""
+    if judgement is None:
+        return tuple(items)
+    return tuple(_common(item) if judgement.changes(item.paper_id) else item for item in items)
 
-    The score is theirs, and so are the reasons that only their interests gave.
-    """
-    shared = tuple(reason for reason in item.reasons if reason.kind not in PERSONAL)
+
+def _common(item: Item) -> Item:
+    """Without the score, which is theirs, and the reasons that only their interests gave."""
+    shared = tuple([reason for reason in item.reasons if reason.kind not in PERSONAL])
     noted = item.card and len(shared) < len(item.reasons)
     return Item(item.paper_id, 0.0, (*shared, _NOTE) if noted else shared, item.card)
 

@@ -15,7 +15,8 @@ from digest.topics.language import Query, parse
 
 log = logging.getLogger(__name__)
 
-KEPT = 10_000  # examples and filters, from one batch to the next; one takes some kilobytes
+KEPT = 500_000  # papers in all examples and filters, from one batch to the next; some 40 MB
+_ALONE = 10  # as many papers take as much as an example or a filter without any
 
 
 class Tasting:
@@ -39,7 +40,7 @@ class Tasting:
         self, connection: Connection, interests: Mapping[int, Interests]
     ) -> dict[int, Judgement]:
         """What each person's interests do, in a constant number of statements."""
-        if len(self._asked) + len(self._queries) > KEPT:
+        if self._held() > KEPT:
             # Memory is not to grow with the number of readers.
             self._examples.clear()
             self._asked.clear()
@@ -58,6 +59,10 @@ class Tasting:
             )
             for subscriber_id, one in interests.items()
         }
+
+    def _held(self) -> int:
+        alike = sum(len(example.alike) for example in self._examples.values())
+        return alike + self._shelf.held() + _ALONE * (len(self._asked) + len(self._queries))
 
     def _parse(self, interests: Interests) -> None:
         before = set(self._unreadable)
@@ -94,8 +99,12 @@ class Tasting:
         stored = {paper.id: paper for paper in papers.by_id(connection, set(ids.values()))}
         for key, paper_id in ids.items():
             if paper_id in stored:
-                same = self._same({paper_id})
-                self._examples[key] = self._shelf.example(stored[paper_id], same=same)
+                if paper_id not in self._examples:  # by that name or any other
+                    self._examples[paper_id] = self._example(stored[paper_id])
+                self._examples[key] = self._examples[paper_id]
+
+    def _example(self, paper: Paper) -> Example:
+        return self._shelf.example(paper, same=self._same({paper.id}))
 
 
 def _name(key: str) -> tuple[str, str]:

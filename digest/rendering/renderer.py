@@ -13,6 +13,7 @@ import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -151,7 +152,7 @@ class Renderer:
     def notes(self, reasons: Sequence[Sequence[Reason]], *, locale: str) -> list[str]:
         """In words, of each paper, the reasons that are this reader's alone; on one line each."""
         language = locales.language(locale)
-        return [words.why(mine, language=language) if mine else "" for mine in reasons]
+        return [_note(tuple(mine), language) if mine else "" for mine in reasons]
 
     def _card_html(self, views: Mapping[str, tuple[str, View]], *, language: Language) -> list[str]:
         rows = [
@@ -210,6 +211,11 @@ class Renderer:
             cssutils_logging_level=logging.CRITICAL,
         )
         return premailer.transform()
+
+
+@lru_cache(maxsize=4096)  # many readers name the same paper
+def _note(reasons: tuple[Reason, ...], language: Language) -> str:
+    return words.why(reasons, language=language)
 
 
 def _name(entry: Entry) -> str:

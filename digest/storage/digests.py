@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
@@ -183,14 +182,14 @@ def names_of(parts: Iterable[tuple[str, bool]]) -> str:
 
 def item_row(item: Item) -> str:
     """A chosen paper as the stored digest names it; JSON."""
-    return json.dumps(
+    return orjson.dumps(
         {
             "paper_id": item.paper_id,
             "score": round(item.score, 6),
             "card": item.card,
             "reasons": [[reason.kind, *reason.args] for reason in item.reasons],
         }
-    )
+    ).decode()
 
 
 def items_of(rows: Sequence[Mapping[str, Any]]) -> tuple[Item, ...]:
