@@ -85,7 +85,7 @@ def _seldom_swept() -> Iterator[None]:
     A pass makes some ten thousand containers a second and hardly a cycle of them. What it leaves
     when it is over, its connections above all, goes at once.
     """
-    before = gc.get_threshold()
+    before, frozen = gc.get_threshold(), gc.get_freeze_count() > 0
     gc.freeze()
     gc.set_threshold(*_SWEPT)
     try:
@@ -94,3 +94,5 @@ def _seldom_swept() -> Iterator[None]:
         gc.collect()
         gc.set_threshold(*before)
         gc.unfreeze()
+        if frozen:  # pages are served beside it (`WebServer`)
+            gc.freeze()
