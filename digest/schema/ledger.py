@@ -92,7 +92,7 @@ route = Table(
     metadata,
     Column("id", Id, primary_key=True),
     Column("relay", String(255), nullable=False),
-    Column("provider", String(255), nullable=False),
+    Column("provider", String(255), nullable=False, index=True),
     # Allowances: messages a second now (null: as many as the settings allow), drawn up to next_at.
     Column("rate", Float),
     Column("rate_changed_at", Instant),
