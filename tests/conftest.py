@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -37,6 +38,23 @@ __all__ = [
     "still",
     "tables",
 ]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Each tester begins with long tests: else one of them ends minutes after the others.
+
+    pytest-xdist gives each an equal part of the list, one after the other.
+    """
+    long = [item for item in items if item.get_closest_marker("long")]
+    short = [item for item in items if not item.get_closest_marker("long")]
+    items.clear()
+    for left in range(int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")), 0, -1):
+        size = (len(long) + len(short)) // left
+        first = long[::left]
+        del long[::left]
+        items += first + short[: size - len(first)]
+        del short[: size - len(first)]
 
 
 @pytest.hookimpl(wrapper=True)

@@ -46,6 +46,8 @@ from digest.models import Site
 from digest.rendering.card import View
 from digest.storage.database import reading
 
+pytestmark = pytest.mark.long
+
 QUICK: dict[str, Callable[[], list[Row]]] = {
     "demo": partial(demo.run, rounds=1, demos=1),
     "collect": partial(collect.run, rounds=1, kinds=["SQLite"]),

@@ -26,6 +26,8 @@ from tests.post_office import DAY, NOW, POLICY, PostOffice, address_of
 from tests.sink import Sink
 from tests.watching import got
 
+pytestmark = pytest.mark.long
+
 MINUTE = timedelta(minutes=1)
 NOBODY = "550 5.1.1 No such user"
 BLOCKED = "550 5.7.1 Blocked"

@@ -22,7 +22,7 @@ from tests.tour import Stop
 
 __all__ = ["browser"]
 
-pytestmark = NEEDS_CHROMIUM
+pytestmark = [NEEDS_CHROMIUM, pytest.mark.long]
 OTHERS = sorted(locales.available() - {"en"})
 # Of each kind of page the state that says most.
 KINDS = (

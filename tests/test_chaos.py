@@ -32,6 +32,8 @@ from tests.chaos.siege import PATIENCE, Kill
 from tests.chaos.sink import Manners
 from tests.chaos.verdict import Evidence, Row, Share, judge
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).resolve().parents[1]
 SIZE = 57_000  # bytes, of a digest of fifteen papers
 ADA, BEN = "ada@example.org", "ben@example.org"

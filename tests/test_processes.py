@@ -27,6 +27,8 @@ from tests.post_office import HELD, PostOffice, address_of
 from tests.running import DIGEST, environment, running, wait_until
 from tests.sink import Sink
 
+pytestmark = pytest.mark.long
+
 PEOPLE, CONNECTIONS = 150, 6
 ALONE = [*DIGEST, "deliver"]
 DELIVER = [*ALONE, "--processes", "3"]

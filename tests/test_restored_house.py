@@ -31,6 +31,8 @@ from tests.databases import _named
 from tests.house import House
 from tests.replay import Replay
 
+pytestmark = pytest.mark.long
+
 TUESDAY = datetime(2026, 5, 19, tzinfo=UTC)
 WEDNESDAY, THURSDAY = TUESDAY + timedelta(days=1), TUESDAY + timedelta(days=2)
 HOUR = timedelta(hours=1)

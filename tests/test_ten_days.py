@@ -25,6 +25,8 @@ from tests.house import House, half_hours, make_house
 from tests.replay import Replay
 from tests.sink import Sink
 
+pytestmark = pytest.mark.long
+
 START = datetime(2026, 5, 18, 0, tzinfo=UTC)  # a Monday
 DAYS = 10  # to Wednesday the week after, a weekend in between
 

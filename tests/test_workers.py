@@ -35,6 +35,8 @@ from tests.post_office import PostOffice, address_of
 from tests.running import DIGEST, SCHEDULER, answers, environment, free_port, running, wait_until
 from tests.sink import Sink
 
+pytestmark = pytest.mark.long
+
 SENDING = ["worker", "--queues=deliver,upkeep"]
 
 
