@@ -20,7 +20,7 @@ from digest.storage.migrating import upgrade
 from digest.web.view import load_assets, load_templates, paper_path
 from tests import mails
 from tests.local_house import NOW, LocalHouse, local_house
-from tests.test_web_readers import Readers, to
+from tests.readers import Readers, to
 from tests.web_site import SITE
 
 WEB = mails.TEMPLATES / "web"
