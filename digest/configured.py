@@ -30,6 +30,7 @@ def site_of(settings: Settings) -> Site:
         postal_address=settings.postal_address,
         list_id=settings.list_id,
         imprint_url=settings.imprint_url,
+        joinable=settings.signup != "closed",
     )
 
 

@@ -363,6 +363,7 @@ class Site:
     reply_to: str = ""
     postal_address: str = ""
     imprint_url: str = ""
+    joinable: bool = True  # people can subscribe, and a mail that was passed on says where
     sample: bool = False  # some of the papers are invented, and the mail says so
 
 

@@ -386,6 +386,14 @@ def test_without_lines_there_is_no_also_today(renderer: Renderer) -> None:
         assert "@@" not in body
 
 
+@pytest.mark.parametrize("joinable", [True, False])
+def test_who_got_it_from_somebody_is_invited_where_they_can_join(joinable: bool) -> None:
+    renderer = Renderer(mails.TEMPLATES, replace(mails.SITE, joinable=joinable))
+    html, text = mails.mail(renderer, mails.entries())
+    assert ("Forwarded to you?" in html, "Forwarded to you?" in text) == (joinable, joinable)
+    assert f"{mails.UNSUBSCRIBE}\n\n\n" not in text
+
+
 def test_the_way_out_stands_in_both_bodies(renderer: Renderer) -> None:
     for body in mails.mail(renderer, mails.entries()):
         assert mails.UNSUBSCRIBE in body
