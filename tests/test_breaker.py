@@ -107,7 +107,7 @@ def test_a_relay_that_refuses_everybody_harms_nobody(
     asked = sink.commands.count("DATA")
     # Each probe is one message, and the waits between them grow.
     probed = []
-    for minute in range(1, 60):
+    for minute in range(1, 60 if connections == 1 else 23):
         office.now += MINUTE
         before = len(recipients(sink))
         postman.deliver()
