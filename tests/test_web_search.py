@@ -182,3 +182,10 @@ def test_a_search_that_cannot_be_mailed_says_why(web: Running) -> None:
     page = html.fromstring(web.get(f"/search?q={'x' * 291}+and+or+(").text)
     assert "Mail me this search: This has 302 characters; 300 are the most." in words(page)
     assert not page.cssselect("form[action='/subscribe']")
+
+
+@pytest.mark.parametrize("query", ['"', "?!", "()", "-"])
+def test_a_search_without_words_finds_nothing(web: Running, query: str) -> None:
+    page = web.get(f"/search?q={quote(query)}")
+    assert "No paper matches." in words(page)
+    assert "were looked for" not in words(page)
