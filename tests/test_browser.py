@@ -138,3 +138,31 @@ def test_keyboard_and_dark(house: LocalHouse, browser: Browser) -> None:
     page.goto(f"{house.url}/inbox/{key}/html")
     assert page.evaluate(ground) == "rgb(18, 18, 18)"
     context.close()
+
+
+def test_forced_colours_show_what_colours_said_and_nothing_moves(
+    house: LocalHouse, browser: Browser
+) -> None:
+    with browser.new_context(forced_colors="active", reduced_motion="reduce") as context:
+        page = context.new_page()
+        page.goto(house.url)
+        drawn = page.locator("button, input:not([type=hidden]):not([name=website])")
+        edges = drawn.evaluate_all(
+            "all => all.map(one => parseFloat(getComputedStyle(one).borderTopWidth))"
+        )
+        assert len(edges) >= 3
+        assert min(edges) >= 1  # backgrounds are gone
+        here, other = (
+            page.locator(f"header nav a{which}").first.evaluate(
+                "one => getComputedStyle(one).fontWeight"
+            )
+            for which in ("[aria-current]", ":not([aria-current])")
+        )
+        assert int(here) > int(other)
+        moving = page.locator("body *").evaluate_all(
+            """all => all.filter(one => {
+                const style = getComputedStyle(one);
+                return style.transitionDuration !== "0s" || style.animationName !== "none";
+            }).length"""
+        )
+        assert moving == 0
