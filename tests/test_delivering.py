@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections import Counter
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime, timedelta
@@ -383,6 +384,30 @@ def test_nothing_is_left_of_a_pass(office: PostOffice, sink: Sink) -> None:
         assert passes() <= others
     finally:
         gc.enable()
+
+
+def test_garbage_of_others_is_not_kept_where_pages_are_served(
+    office: PostOffice, sink: Sink
+) -> None:
+    """The server of pages freezes what is there; each pass freezes what is there then."""
+
+    class Page:
+        """Something that holds itself."""
+
+    def answer() -> weakref.ref[Page]:
+        page = Page()
+        page.itself = page  # type: ignore[attr-defined]
+        return weakref.ref(page)
+
+    office.plan()
+    gc.freeze()
+    try:
+        left = answer()
+        office.postman(sink.port).deliver()
+        assert left() is None
+        assert gc.get_freeze_count()
+    finally:
+        gc.unfreeze()
 
 
 def test_account_mail_overtakes_a_long_run(office: PostOffice) -> None:

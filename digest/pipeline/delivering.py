@@ -94,5 +94,6 @@ def _seldom_swept() -> Iterator[None]:
         gc.collect()
         gc.set_threshold(*before)
         gc.unfreeze()
-        if frozen:  # pages are served beside it (`WebServer`)
+        if frozen:  # pages are served beside it (`WebServer`); no garbage may be kept for ever
+            gc.collect()
             gc.freeze()

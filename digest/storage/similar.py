@@ -93,11 +93,11 @@ def _sharing(connection: Connection, weights: Mapping[str, float], own: int) -> 
             condition = f"terms @@ CAST(:words{number} AS tsquery)"
         values |= {f"words{number}": words, f"weight{number}": weight}
         found.append(
-            f"SELECT place, CAST(:weight{number} AS float) AS weight FROM (SELECT {place} AS place"  # noqa: S608
+            f"SELECT place, CAST(:weight{number} AS float) AS weight FROM (SELECT {place} AS place"  # noqa: S608 - values are bound
             f" FROM indexed_words WHERE {condition} ORDER BY {place} DESC LIMIT :most) AS t{number}"
         )
     statement = (
-        f"SELECT place FROM ({' UNION ALL '.join(found)}) AS shared WHERE place <> :own"  # noqa: S608
+        f"SELECT place FROM ({' UNION ALL '.join(found)}) AS shared WHERE place <> :own"  # noqa: S608 - values are bound
         " GROUP BY place ORDER BY sum(weight) DESC, place DESC LIMIT :compared"
     )
     values |= {"most": _COMMON, "own": own, "compared": _COMPARED}
