@@ -20,7 +20,7 @@ from digest import schema
 from digest.errors import LeaseLost
 from digest.models import Limits, State
 from digest.pipeline.bookkeeping import LocalBooks
-from digest.pipeline.books import Claimed, Drawn, Relay, Standing
+from digest.pipeline.books import Claimed, Drawn, Exchanged, Relay, Standing
 from digest.pipeline.delivering import Postman
 from digest.storage import house
 from digest.storage.database import clock, open_database, writing
@@ -78,26 +78,48 @@ class Working:
 # ------------------------------------------------------------------ leases
 
 
+class Halting(LocalBooks):
+    """Of a process that stands still once contents may leave, until it is told to go on."""
+
+    begun = 0  # contents that may leave: one, or two at once
+
+    def __init__(self, *given: Any, **more: Any) -> None:
+        super().__init__(*given, **more)
+        self.go_on = threading.Event()
+
+    def exchange(self, *given: Any) -> Exchanged:
+        if self.begun:
+            self.go_on.wait()
+        done = super().exchange(*given)
+        self.begun = self.begun or len(done.begun)
+        return done
+
+
 def test_who_was_taken_for_dead_stops_and_its_late_answers_count(
-    shared: PostOffice, sink: Sink
+    shared: PostOffice, sink: Sink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("digest.pipeline.lease.BEAT", 3600.0)
     settle(shared, 40)
-    sink.on(".", delay=1, times=2)
-    slow = Working(shared.postman(sink.port, connections=2))
-    wait_until(lambda: len(sink.arrived) == 2)
-    with writing(shared.engine) as connection:
-        connection.execute(update(schema.worker).values(heartbeat_at=NOW - DAY))
-    with Sink() as elsewhere:
-        successor = shared.postman(elsewhere.port)
-        assert successor.deliver().states == {State.SENT: 38}
-        assert {row["reason"] for row in shared.rows() if row["state"] == State.UNKNOWN} == {
-            "crash"
-        }
-        slow.join()
-        assert slow.error is not None
-        assert shared.states() == {State.SENT: 40}
-        assert got(sink) + got(elsewhere) == {address_of(number): 1 for number in range(40)}
-        assert len(sink.arrived) == 2
+    relay = shared.relay(sink.port, connections=2)
+    books = Halting(shared.engine, [relay], POLICY, clock=lambda: shared.now)
+    halted = Working(shared.postman_of([relay], books=books))
+    try:
+        wait_until(lambda: len(sink.arrived) == books.begun > 0)
+        with writing(shared.engine) as connection:
+            connection.execute(update(schema.worker).values(heartbeat_at=NOW - DAY))
+        with Sink() as elsewhere:
+            successor = shared.postman(elsewhere.port)
+            assert successor.deliver().states == {State.SENT: 40 - books.begun}
+            arrived = got(elsewhere)
+        unknown = [row["reason"] for row in shared.rows() if row["state"] == State.UNKNOWN]
+        assert unknown == ["crash"] * books.begun
+    finally:
+        books.go_on.set()
+        halted.join()
+    assert halted.error is not None
+    assert shared.states() == {State.SENT: 40}
+    assert got(sink) + arrived == {address_of(number): 1 for number in range(40)}
+    assert len(sink.arrived) == books.begun
     shared.check()
 
 
