@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Dialog, Page, expect
 
 from digest import inbox
 from tests.browsing import NEEDS_CHROMIUM, browser, watching
@@ -153,6 +154,7 @@ def test_the_preview_is_announced_each_time_and_leaves_the_focus(
     page.goto(house.url + pages(house)["preferences"])
     said: Any = page.locator("#previewed")
     assert said.get_attribute("role") == "status"  # polite: it waits for a pause
+    page.get_by_text(said.get_attribute("data-done")).wait_for()  # the first comes by itself
     tab_to(page, "#max_papers")
     told = [
         said.evaluate(
@@ -169,4 +171,30 @@ def test_the_preview_is_announced_each_time_and_leaves_the_focus(
         page.locator(f"#previewed[data-said='{times}']").wait_for()
         told.append(said.evaluate("one => one.textContent"))
         assert page.evaluate(f"{FOCUSED}.id") == "max_papers"
-    assert len(set(told)) == 3
+    assert all(one != other for one, other in pairwise(told))
+
+
+def test_previews_are_no_steps_back_and_what_is_unsaved_is_asked_about(
+    house: LocalHouse, browser: Browser
+) -> None:
+    with watching(browser, house, **DESK) as window:
+        page, asked = window.page, list[str]()
+        page.goto(f"{house.url}/privacy")
+        page.goto(house.url + pages(house)["preferences"])
+        steps = page.evaluate("history.length")
+        shown = page.frame_locator(".next iframe:visible").locator("h2.title")
+        tab_to(page, "#max_papers")
+        for number in "34":
+            page.keyboard.press("Control+A")
+            page.keyboard.type(number)
+            expect(shown).to_have_count(int(number))
+        assert page.evaluate("history.length") == steps
+
+        def leave(dialog: Dialog) -> None:
+            asked.append(dialog.type)
+            dialog.accept()
+
+        page.on("dialog", leave)
+        page.go_back()
+        assert (page.url, asked) == (f"{house.url}/privacy", ["beforeunload"])
+        window.complaints.clear()

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, ViewportSize
+from playwright.sync_api import Browser, Page, ViewportSize, expect
 
 from digest import inbox
 from digest.storage import subscribers
@@ -96,12 +96,13 @@ def test_the_whole_way_of_a_reader(house: LocalHouse, browser: Browser, script: 
         assert "papers like it rise" in said.get_by_role("status").inner_text()
 
         page = follow(page, mail, "Your settings")
-        shown = page.frame_locator("iframe[name=preview]")
+        shown = page.frame_locator(".next iframe:visible").locator("h2.title")
+        if script:
+            expect(shown).to_have_count(12)  # there before anything was pressed
         page.get_by_label("Papers in one digest, at most").fill("2")
         if not script:
             page.get_by_role("button", name="Preview").first.click()
-        shown.get_by_role("heading", level=2).nth(1).wait_for()
-        assert shown.locator("h2.title").count() == 2
+        expect(shown).to_have_count(2)
         if script:
             page.get_by_text("The preview shows what the form says.").wait_for()
         page.get_by_role("button", name="Save").first.click()
@@ -238,4 +239,4 @@ def test_every_control_is_reached_by_keys_and_shows_it(house: LocalHouse, browse
         assert {"hour", "zone", "topic", "authors", "max_papers", "until", "email"} <= names
         # A date's parts and a frame's content are focused inside of them, and drawn there.
         drawn = {one.partition(" ")[2] for one in seen if one.startswith("true")}
-        assert names - drawn == {"preview"}
+        assert {one for one in names - drawn if not one.startswith("preview")} == set()

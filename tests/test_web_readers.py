@@ -162,7 +162,9 @@ def test_a_preview_shows_the_form_and_keeps_nothing(readers: Readers) -> None:
 def test_pausing_and_going_on(readers: Readers) -> None:
     person, link = readers.join()
     for until in ("", "soon", "2026-05-28", "2036-01-01"):
-        assert readers.post(link, what="pause", until=until).status_code == 422
+        again = readers.post(link, what="pause", until=until)
+        assert again.status_code == 422
+        assert html.fromstring(again.text).cssselect("#until")[0].get("value") == until
     assert readers.post(link, what="pause", until="2026-06-10").status_code == 303
     assert readers.person(person.address).status is Status.PAUSED
     assert "Paused until" in words(readers.get(link))
@@ -211,7 +213,9 @@ def test_new_links_end_the_old_ones_but_not_the_way_out(readers: Readers) -> Non
 def test_an_address_changes_when_both_agree(readers: Readers) -> None:
     person, link = readers.join()
     new = f"moved{next(numbers)}@example.net"
-    assert readers.post(link, what="move", email="nobody").status_code == 422
+    again = readers.post(link, what="move", email="nobody")
+    assert again.status_code == 422
+    assert html.fromstring(again.text).cssselect("#email")[0].get("value") == "nobody"
     assert readers.post(link, what="move", email=new).status_code == 303
     mails = readers.mailed()
     assert sorted(to(mail) for mail in mails) == sorted([person.address, new])

@@ -28,6 +28,8 @@ from digest.web.lists import PAGE, page_number
 from digest.web.view import MAIL_POLICY, Web
 from digest.web.wishes import Asked, read_all, stored, zones
 
+TYPED = ("until", "email")  # what forms beside the great one ask for
+
 
 def page(web: Web, request: Request) -> Response:
     """The form, as things stand; `?search=` offers one more search."""
@@ -53,7 +55,7 @@ def save(web: Web, request: Request, form: FormData) -> Response:
     except NotFound:
         return RedirectResponse(request.url.path, 303)  # they are not subscribed: it says so
     if errors:
-        return _again(web, request, opened.person, errors)
+        return _again(web, request, form, opened.person, errors)
     return RedirectResponse(f"{request.url.path}?done={what}", 303)
 
 
@@ -111,10 +113,13 @@ def _previewed(web: Web, request: Request, person: Subscriber, asked: Asked) -> 
     return HTMLResponse(html)
 
 
-def _again(web: Web, request: Request, person: Subscriber, errors: dict[str, str]) -> Response:
+def _again(
+    web: Web, request: Request, form: FormData, person: Subscriber, errors: dict[str, str]
+) -> Response:
+    typed = {name: text(form, name, most=LONGEST_ADDRESS) for name in TYPED}
     with reading(web.engine) as connection:
         asked = stored(person, interests.get(connection, person.id))
-        return _show(web, request, connection, person, asked, status=422, more=errors)
+        return _show(web, request, connection, person, asked, status=422, more=errors, typed=typed)
 
 
 def _show(
@@ -126,6 +131,7 @@ def _show(
     *,
     status: int = 200,
     more: dict[str, str] | None = None,
+    typed: Mapping[str, str] | None = None,
 ) -> Response:
     now = web.accounts.clock()
     known: list[Topic] = topics.all_topics(connection)
@@ -141,6 +147,7 @@ def _show(
         address=masked(person.address),
         asked=asked,
         errors={**asked.errors, **(more or {})},
+        typed=typed or dict.fromkeys(TYPED, ""),
         topics=known,
         zones=zones(),
         languages=sorted(locales.available()),

@@ -16,15 +16,41 @@ for (const field of document.querySelectorAll("[name=after]")) {
 // The next digest beside the form: the same button that works without a script, pressed for you.
 for (const form of document.querySelectorAll("form[data-preview]")) {
   const button = form.querySelector("[formtarget]");
-  const frame = document.getElementsByName(button.formTarget)[0];
   const said = document.getElementById(form.dataset.preview);
-  let waiting = 0;
+  let shown = document.getElementsByName(button.formTarget)[0];
+  const empty = shown.cloneNode();
+  let next = null, frames = 0, waiting = 0;
+  const show = () => form.checkValidity() && form.requestSubmit(button);
+  const warn = (event) => event.preventDefault();
+
+  // Each in a frame of its own: the Back button would go through all that one frame has shown.
+  form.addEventListener("submit", ({ submitter }) => {
+    if (!submitter?.formTarget) {
+      removeEventListener("beforeunload", warn);
+      return;
+    }
+    next?.remove();
+    const frame = next = empty.cloneNode();
+    submitter.formTarget = frame.name = `preview${++frames}`;
+    frame.style.display = "none"; // the one before stands until this one is there
+    shown.after(frame);
+    frame.addEventListener("load", () => {
+      shown.remove();
+      shown = frame;
+      next = null;
+      frame.style.display = "";
+      // Said anew each time: the same words again would be read to nobody.
+      said.textContent = said.dataset.done + (said.textContent === said.dataset.done ? "\u00a0" : "");
+    }, { once: true });
+  });
   form.addEventListener("input", () => {
+    addEventListener("beforeunload", warn); // what is shown looks as if it were saved
     clearTimeout(waiting);
-    waiting = setTimeout(() => form.checkValidity() && form.requestSubmit(button), 500);
+    waiting = setTimeout(show, 500);
   });
-  // Said anew each time: the same words again would be read to nobody.
-  frame.addEventListener("load", () => {
-    said.textContent = said.dataset.done + (said.textContent === said.dataset.done ? "\u00a0" : "");
-  });
+  new IntersectionObserver(([seen], watcher) => {
+    if (!seen.isIntersecting) return;
+    watcher.disconnect();
+    show();
+  }).observe(shown);
 }
