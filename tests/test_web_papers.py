@@ -146,6 +146,14 @@ def test_a_week_and_a_month_list_their_papers_and_lead_on(web: Running) -> None:
     assert page.cssselect("a[rel=prev]")[0].get("href") == "/papers/2026-W21"
     assert page.cssselect("a[rel=next]")[0].get("href") == "/papers/2026-W25"
     assert "25–31 May 2026" in words(page)
+    assert [words(node) for node in page.cssselect("article time")] == [
+        "31 May 2026",
+        "25 May 2026",
+    ]
+    assert [link.get("href") for link in page.cssselect("p.pages a")] == [
+        "/papers/2026-W21",
+        "/papers/2026-W25",
+    ]
     page = html.fromstring(web.get("/papers/2026-05").text)
     assert [words(node) for node in page.cssselect("article h2")] == [
         "Last week's",
@@ -157,6 +165,26 @@ def test_a_week_and_a_month_list_their_papers_and_lead_on(web: Running) -> None:
     assert "In June" in words(web.get("/week"))
     assert "In June" in words(web.get("/month"))
     assert web.get("/papers/2026-W30").status_code == 404
+
+
+def test_who_looks_for_the_house_by_name_finds_its_front_page(web: Running) -> None:
+    add_paper(web.engine, "Agents that read", DAY)
+    for path, address, name, described in (
+        ("/", "/", "Paper Digest", "Get trending papers in your inbox"),
+        ("/papers/2026-05-28", "/papers/2026-05-28", "Thursday, 28 May 2026", "Agents that read"),
+    ):
+        page = html.fromstring(web.get(path).text)
+        [link] = page.cssselect("link[rel=canonical]")
+        assert link.get("href") == SITE.base_url + address
+        assert words(page.cssselect("title")[0]).startswith(name)
+        [said] = page.cssselect("meta[name=description]")
+        assert said.get("content", "").startswith(described)
+
+
+def test_whoever_comes_from_elsewhere_can_subscribe(web: Running) -> None:
+    paper_id = add_paper(web.engine, "Agents that read", DAY)
+    for path in ("/", "/papers/2026-05-28", "/papers/2026-W22", "/topics", f"/p/{paper_id}"):
+        assert len(html.fromstring(web.get(path).text).cssselect("form.join")) == 1, path
 
 
 def test_the_best_of_the_week_stand_beside_a_day(web: Running) -> None:
@@ -194,6 +222,7 @@ def test_a_paper_with_all_that_is_known_of_it(web: Running) -> None:
     said, page = words(response), html.fromstring(response.text)
     for part in (
         "Ada Lovelace, Grace Hopper",
+        "Published: 28 May 2026 · Listed: 28 May 2026",
         "Analytical Engines",
         "Agents read.",
         "We show that agents read.",
@@ -312,6 +341,8 @@ def test_a_paper_by_thousands_fits_a_page(web: Running) -> None:
     paper_id = add_paper(web.engine, "Big", DAY, authors=authors, abstract="Much. " * 20_000)
     response = web.get(f"/p/{paper_id}")
     assert "and 4,000 more" in words(response)
+    [first] = html.fromstring(response.text).cssselect(".authors summary")
+    assert words(first).endswith("Name 11 and 4,988 more")
     assert len(response.content) < 100_000
 
 

@@ -101,7 +101,12 @@ def test_the_page_says_how_the_text_was_read(web: Running) -> None:
     assert "no filter" not in words(web.get("/search?q=agents"))
     said = words(web.get("/search?q=" + "agents+" * 2_000))
     assert "only the first 300 characters" in said
-    assert "No paper matches." in words(web.get("/search?q=quasar"))
+    page = html.fromstring(web.get("/search?q=quasar").text)
+    said = words(page)
+    assert said.index("No paper matches.") < said.index("What is new on this")
+    assert "both words, anywhere" in said
+    assert not page.cssselect("nav[aria-label=Order]")  # of nothing
+    assert len(page.cssselect("button:not(.second)")) == 1
 
 
 def test_what_was_mistyped_gets_a_suggestion(web: Running) -> None:
