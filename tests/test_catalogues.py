@@ -20,7 +20,7 @@ PATHS = {path.parents[1].name: path for path in Path(locales.__file__).parent.gl
 NAMES = {"alphaXiv", "arXiv", "PDF", "HTML", "Hugging Face"}
 NAMES |= {"%(label)s:", "%(first)s %(second)s"}
 SAME = {
-    "de": {"Code", "Text", "Mails", "Format"},
+    "de": {"Code", "Text", "Format", "Details"},
     "fr": {"Code", "Date", "Format", "Pages", "Votes", "six", "vote", "votes"},
     "es": set[str](),
     "ja": set[str](),
@@ -115,12 +115,12 @@ def test_who_reads_a_catalogue_knows_that_nobody_reviewed_it(tag: str) -> None:
 
 LEADS = {
     "en": "Four papers for you, out of 1,234 new ones. One stands out, with 120 votes.",
-    "de": "Vier Paper für Sie, aus 1.234 neuen. Eines ragt heraus, mit 120 Stimmen.",
+    "de": "Vier Paper für Sie, ausgewählt aus 1.234 neuen. Eines ragt mit 120 Stimmen heraus.",
     "fr": "Quatre articles pour vous, sur 1\u202f234 nouveaux."
-    " L’un d’eux se détache, avec 120 votes.",
-    "es": "Cuatro artículos para usted, de 1.234 nuevos. Uno destaca, con 120 votos.",
-    "ja": "論文を4本お届けします。新着は1,234本でした。120票を集めた 1 本が目立っています。",
-    "zh_Hans": "为您选出四篇论文，新论文共 1,234 篇。其中一篇尤其突出，有 120 票。",
+    " L’un d’eux se détache avec 120 votes.",
+    "es": "Cuatro artículos para usted, de entre 1.234 nuevos. Uno destaca con 120 votos.",
+    "ja": "新着1,234本から、4本を選びました。うち1本は120票を集め、際立っています。",
+    "zh_Hans": "从 1,234 篇新论文中为您选出 4 篇。其中一篇尤为突出，获得 120 票。",
 }
 
 

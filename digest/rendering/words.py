@@ -259,7 +259,7 @@ def _search(language: Language, *queries: str | int) -> str:
 def _like(language: Language, title: str | int, how: str | int) -> str:
     words = {"title": _name(str(title))}
     if how == "seed":
-        return language.gettext("like ‘%(title)s’, a paper that you named") % words
+        return language.gettext("like ‘%(title)s’, a paper you named") % words
     return language.gettext("like ‘%(title)s’, which you asked for more of") % words
 
 
