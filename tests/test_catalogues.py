@@ -18,7 +18,7 @@ from tests.pseudo import KEPT, extracted
 PATHS = {path.parents[1].name: path for path in Path(locales.__file__).parent.glob("*/*/*.po")}
 # What a language says as English does: names, and words that both have.
 NAMES = {"alphaXiv", "arXiv", "PDF", "HTML", "Hugging Face"}
-NAMES |= {"%(label)s:", "%(first)s %(second)s"}
+NAMES |= {"%(label)s:", "%(first)s %(second)s", "%(count)s %(unit)s", "%(label)s (%(note)s)"}
 SAME = {
     "de": {"Code", "Text", "Format", "Details"},
     "fr": {"Code", "Date", "Format", "Pages", "Votes", "six", "vote", "votes"},

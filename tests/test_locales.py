@@ -120,8 +120,8 @@ def test_every_word_of_the_mail_is_collected() -> None:
     assert {
         "Unsubscribe",
         "Who runs this",
-        "Your settings",
-        "Papers that link to example.org are invented, for trying out.",
+        "Your preferences",
+        "Papers that link to example.org are made up, to try things out.",
         "Also today",
         "%(count)s papers for you, out of %(candidates)s new ones.",
         "most votes of its day",

@@ -180,7 +180,7 @@ def test_a_topic_that_cannot_be_read_has_no_papers(web: Running) -> None:
 def test_a_search_that_cannot_be_mailed_says_why(web: Running) -> None:
     # Plain words that are signs of the language stand in quotes once they are written as a filter.
     page = html.fromstring(web.get(f"/search?q={'x' * 291}+and+or+(").text)
-    assert "Mail me this search: This has 302 characters; 300 are the most." in words(page)
+    assert "Mail me this search: This has 302 characters; the limit is 300." in words(page)
     assert not page.cssselect("form[action='/subscribe']")
 
 

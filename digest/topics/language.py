@@ -284,7 +284,8 @@ class _Parser:
                 )
             self.fail(
                 N_(
-                    '%(name)s: is not a field; there are %(fields)s. Put it in "quotes" to look for it'
+                    "%(name)s: is not a field; there are %(fields)s."
+                    ' Put it in "quotes" to look for it'
                 ),
                 at,
                 name=named[1],

@@ -199,9 +199,7 @@ def _move(web: Web, request: Request, form: FormData, person: Subscriber) -> dic
         said = language.gettext("Only addresses at %(domains)s can subscribe.")
         return {"email": said % {"domains": ", ".join(web.site.signup_domains)}}
     if refusal is Refusal.NO_MAIL:
-        said = language.gettext(
-            "The part after the @-sign has no mail server. Check the spelling."
-        )
+        said = language.gettext("The part after the @-sign has no mail server. Check the spelling.")
         return {"email": said}
     return _limited(web, request, "email", refused=refusal is not None)
 
