@@ -113,6 +113,29 @@ def test_who_reads_a_catalogue_knows_that_nobody_reviewed_it(tag: str) -> None:
     assert "# No native speaker has reviewed them yet." in head
 
 
+# What a language's typesetters never write, and what its writing has no signs for.
+_OWN = "[\u3000-\u30ff\u4e00-\u9fff\uff00-\uffef]"
+NEVER = {
+    "de": r"[»«”]|“\w|\b[Dd](u|ich|ir|ein|eine)\b",
+    "fr": r" [;:?!»]|« |[^\W\d][;?!»]|[“”]|\w'\w|\b([Tt]u|[Tt]es|[Tt]on)\b",
+    "es": r" [;:?!»]|« |[“”]|\b([Tt]ú|[Tt]us?|[Tt]e)\b",
+    "ja": rf"{_OWN} | {_OWN}|{_OWN}[,.;:?!]|[“”]",
+    "zh_Hans": rf"{_OWN}[,.;:?!]|[,;?!]{_OWN}|[「」]|你",
+}
+SIGNS = {"ja": "cp932", "zh_Hans": "gb2312"}
+
+
+def test_it_is_set_as_its_readers_are_used_to(tag: str, catalogue: Catalog) -> None:
+    wrong = []
+    for message in catalogue:
+        for said in forms(message) if message.id else ():
+            bare = re.sub(r"%\(\w+\)s:(?=\W)", "x", re.sub("<[^>]+>", "", said))
+            if re.search(NEVER[tag], bare):
+                wrong.append(said)
+            said.encode(SIGNS.get(tag, "utf-8"))
+    assert not wrong
+
+
 LEADS = {
     "en": "Four papers for you, out of 1,234 new ones. One stands out, with 120 votes.",
     "de": "Vier Paper für Sie, ausgewählt aus 1.234 neuen. Eines ragt mit 120 Stimmen heraus.",

@@ -187,7 +187,10 @@ def _interests(
 
 def _said(line: str, refusal: Refusal, language: Language) -> str:
     sentence = refusal.said(language.gettext)
-    return f"{line[:60]}: {sentence}" if line else sentence
+    if not line:
+        return sentence
+    named = language.gettext("%(label)s:") % {"label": line[:60]}
+    return language.gettext("%(first)s %(second)s") % {"first": named, "second": sentence}
 
 
 def _lines(form: FormData, name: str) -> list[str]:
