@@ -144,7 +144,9 @@ def test_what_was_saved_is_said_first(house: LocalHouse, page: Page) -> None:
     tab_to(page, "button[value=save]")
     page.keyboard.press("Enter")
     page.wait_for_url("**?done=save")
-    assert page.evaluate(f"{FOCUSED}.textContent") == "Saved. It takes effect with your next digest."
+    assert (
+        page.evaluate(f"{FOCUSED}.textContent") == "Saved. It takes effect with your next digest."
+    )
 
 
 def test_the_preview_is_announced_each_time_and_leaves_the_focus(

@@ -103,7 +103,11 @@ def test_the_whole_way_of_a_reader(house: LocalHouse, browser: Browser, script: 
         shown.get_by_role("heading", level=2).nth(1).wait_for()
         assert shown.locator("h2.title").count() == 2
         if script:
-            page.get_by_text("The preview shows what the form says.").wait_for()
+            page.get_by_label("Papers like these").fill("not a paper")
+            shown.get_by_text("The form has mistakes").wait_for()  # and what is announced is true
+            page.get_by_text("The preview is up to date. Nothing is saved yet.").wait_for()
+            page.get_by_label("Papers like these").fill("")
+            shown.get_by_role("heading", level=2).nth(1).wait_for()
         page.get_by_role("button", name="Save").first.click()
         assert "Saved." in page.get_by_role("status").first.inner_text()
         assert page.get_by_label("Papers in one digest, at most").input_value() == "2"

@@ -70,7 +70,9 @@ def test_what_is_kept(kind: InterestKind, typed: str, key: str) -> None:
             "This has 101 characters; the limit is 100.",
             id="too much",
         ),
-        pytest.param(AUTHOR, "Ada\x00", "This contains characters that are not text.", id="no text"),
+        pytest.param(
+            AUTHOR, "Ada\x00", "This contains characters that are not text.", id="no text"
+        ),
         pytest.param(AUTHOR, "...", "There is no name in this.", id="no name"),
         pytest.param(
             SEED,

@@ -116,6 +116,16 @@ def test_what_is_wrong_is_said_in_the_language_of_the_page(web: Running) -> None
         assert said in words(answer)
 
 
+def test_a_mistake_stands_beside_what_was_written_as_the_language_does(web: Running) -> None:
+    for tag, said in (("ja", "このような論文：zz：論文を"), ("fr", "comme ceux-ci : zz : Cela")):
+        person = add_subscriber(web.engine, f"{tag}@example.org", replace(WISHES, locale=tag))
+        answer = web.client.post(
+            f"/me/{token(Purpose.PREFERENCES, person)}", data={"what": "save", "seeds": "zz"}
+        )
+        assert answer.status_code == 422
+        assert said in words(answer)
+
+
 def mail(locale: str, folder: Path = mails.TEMPLATES) -> tuple[str, str]:
     renderer = Renderer(folder, mails.SITE)
     chosen = mails.entries(4, 2)
@@ -143,6 +153,7 @@ def test_a_german_digest() -> None:
         "Hugging Face (2 Kommentare):",
         "Code (1.234 Sterne):",
         "Außerdem heute",
+        "Paper Digest · Die Paper des Morgens, für Sie geordnet",
         "Mehr davon oder weniger:",
         "Diese Mail kommt werktags um 8:00 Uhr, Ortszeit Berlin, weil Sie sie am 3. März 2026",
         "Abbestellen:",

@@ -97,8 +97,8 @@ def test_orders_and_pages(web: Running) -> None:
 
 
 def test_the_page_says_how_the_text_was_read(web: Running) -> None:
-    assert "no filter" in words(web.get("/search?q=" + quote('"agents')))
-    assert "no filter" not in words(web.get("/search?q=agents"))
+    assert "could not be read" in words(web.get("/search?q=" + quote('"agents')))
+    assert "could not be read" not in words(web.get("/search?q=agents"))
     said = words(web.get("/search?q=" + "agents+" * 2_000))
     assert "only the first 300 characters" in said
     assert "No paper matches." in words(web.get("/search?q=quasar"))
@@ -124,7 +124,7 @@ def test_without_a_query_it_shows_how_to_search(web: Running) -> None:
         page = html.fromstring(web.get(path).text)
         examples = [str(link.get("href")) for link in page.cssselect(".examples a")]
         assert len(examples) == 6
-    assert all("no filter" not in words(web.get(example)) for example in examples)
+    assert all("could not be read" not in words(web.get(example)) for example in examples)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
