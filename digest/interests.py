@@ -55,11 +55,11 @@ def read(kind: InterestKind, text: str) -> Interest | Refusal:
     most = LONGEST_ADDRESS if kind is InterestKind.SEED else LONGEST
     if len(value) > most:
         return Refusal(
-            sentence=N_("This has %(length)s characters; %(most)s are the most."),
+            sentence=N_("This has %(length)s characters; the limit is %(most)s."),
             values={"length": len(value), "most": most},
         )
     if not value.isprintable():
-        return Refusal(sentence=N_("This holds characters that are no text."))
+        return Refusal(sentence=N_("This contains characters that are not text."))
     match kind:
         case InterestKind.AUTHOR | InterestKind.LAB:
             key = name_key(value)
@@ -67,10 +67,10 @@ def read(kind: InterestKind, text: str) -> Interest | Refusal:
         case InterestKind.SEED:
             key = paper_key(value)
             value = key.partition(" ")[2]  # which names the paper when it is typed again, too
-            refusal = N_("This names no paper: an arXiv id, a DOI or the address of one is needed.")
+            refusal = N_("This does not name a paper: give its arXiv id, its DOI or its address.")
         case InterestKind.MUTED_WORD:
             key = _word_key(value)
-            refusal = N_("A muted word is one word, or some that stand side by side.")
+            refusal = N_("A muted word is one word, or several side by side.")
         case InterestKind.MUTED_TOPIC:
             key = value
             refusal = ""
@@ -112,7 +112,7 @@ def read_search(text: str) -> str | Refusal:
     """
     if len(text) > SEARCH_LENGTH:
         return Refusal(
-            sentence=N_("This has %(length)s characters; %(most)s are the most."),
+            sentence=N_("This has %(length)s characters; the limit is %(most)s."),
             values={"length": len(text), "most": SEARCH_LENGTH},
         )
     try:
@@ -127,7 +127,7 @@ def read_search(text: str) -> str | Refusal:
         )
     if (terms := _count(query)) > SEARCH_TERMS:
         return Refusal(
-            sentence=N_("This has %(terms)s terms; %(most)s are the most."),
+            sentence=N_("This has %(terms)s terms; the limit is %(most)s."),
             values={"terms": terms, "most": SEARCH_TERMS},
         )
     return str(folded(query))

@@ -164,7 +164,7 @@ def test_every_mail_is_well_made_and_carries_its_own_link(office: House) -> None
     accounts.request_erasure(settings, person)
     office.deliver()
     by_subject = {str(mail["subject"]): mail for mail in office.mails(BOB)}
-    export, erase = by_subject["What we hold about you"], by_subject["Shall we forget you?"]
+    export, erase = by_subject["What we hold about you"], by_subject["Erase your data?"]
     held = accounts.export(settings, subject(office, export, Purpose.EXPORT, "export"))
     assert held is not None
     assert held["subscriber"][0]["address"] == BOB

@@ -58,7 +58,7 @@ def test_joining_and_leaving(house: LocalHouse, page: Page) -> None:
     page.keyboard.type(address)
     page.keyboard.press("Enter")
     page.wait_for_url("**/subscribe")
-    assert heading(page) == "Look into your inbox"
+    assert heading(page) == "Check your inbox"
     arrive(house)
     page.goto(link_in_mail(house, address, "confirm"))
     tab_to(page, "main button")
@@ -73,7 +73,7 @@ def test_joining_and_leaving(house: LocalHouse, page: Page) -> None:
     page.get_by_role("heading", name="You are out").wait_for()
     tab_to(page, "button[value=undo]")
     page.keyboard.press("Space")
-    page.get_by_role("heading", name="You are back").wait_for()
+    page.get_by_role("heading", name="Welcome back").wait_for()
 
 
 def test_an_opinion(house: LocalHouse, page: Page) -> None:
@@ -85,7 +85,7 @@ def test_an_opinion(house: LocalHouse, page: Page) -> None:
     assert page.evaluate(f"{FOCUSED}.getAttribute('role')") == "status"
     tab_to(page, "main button")  # the next one takes it back
     page.keyboard.press("Enter")
-    page.get_by_text("Taken back.").wait_for()
+    page.get_by_text("Undone.").wait_for()
 
 
 @pytest.mark.parametrize("path", ["/subscribe", "/me"])
@@ -145,7 +145,9 @@ def test_what_was_saved_is_said_first(house: LocalHouse, page: Page) -> None:
     tab_to(page, "button[value=save]")
     page.keyboard.press("Enter")
     page.wait_for_url("**?done=save")
-    assert page.evaluate(f"{FOCUSED}.textContent") == "Saved. It holds from the next digest on."
+    assert (
+        page.evaluate(f"{FOCUSED}.textContent") == "Saved. It takes effect with your next digest."
+    )
 
 
 def test_the_preview_is_announced_each_time_and_leaves_the_focus(

@@ -77,9 +77,9 @@ def test_the_whole_way_of_a_reader(house: LocalHouse, browser: Browser, script: 
         page.goto(house.url)
         page.get_by_label("Email address").fill(address)
         page.get_by_role("button", name="Subscribe").click()
-        assert page.get_by_role("heading", level=1).inner_text() == "Look into your inbox"
+        assert page.get_by_role("heading", level=1).inner_text() == "Check your inbox"
         page.get_by_label("Hour").select_option("7")
-        page.get_by_role("button", name="Keep this").click()
+        page.get_by_role("button", name="Save").click()
         assert "Noted." in page.get_by_role("status").inner_text()
 
         arrive(house)
@@ -93,9 +93,9 @@ def test_the_whole_way_of_a_reader(house: LocalHouse, browser: Browser, script: 
         mail = open_mail(house, page, address)
         said = follow(page, mail, "More like this")
         said.get_by_role("button", name="More like this").click()
-        assert "papers like it rise" in said.get_by_role("status").inner_text()
+        assert "papers like this one rank higher" in said.get_by_role("status").inner_text()
 
-        page = follow(page, mail, "Your settings")
+        page = follow(page, mail, "Your preferences")
         shown = page.frame_locator(".next iframe:visible").locator("h2.title")
         if script:
             expect(shown).not_to_have_count(0)  # there before anything was pressed
@@ -104,36 +104,42 @@ def test_the_whole_way_of_a_reader(house: LocalHouse, browser: Browser, script: 
             page.get_by_role("button", name="Preview").first.click()
         expect(shown).to_have_count(2)
         if script:
-            page.get_by_text("The preview shows what the form says.").wait_for()
+            page.get_by_label("Papers like these").fill("not a paper")
+            page.frame_locator(".next iframe:visible").get_by_text(
+                "The form has mistakes"
+            ).wait_for()  # and what is announced is true
+            page.get_by_text("The preview is up to date. Nothing is saved yet.").wait_for()
+            page.get_by_label("Papers like these").fill("")
+            expect(shown).to_have_count(2)
         page.get_by_role("button", name="Save").first.click()
         assert "Saved." in page.get_by_role("status").first.inner_text()
         assert page.get_by_label("Papers in one digest, at most").input_value() == "2"
         assert page.get_by_text("More like", exact=True).is_visible()
-        page.get_by_label("Nothing until").fill("2026-06-10")
+        page.get_by_label("Pause until").fill("2026-06-10")
         page.get_by_role("button", name="Pause").click()
-        page.get_by_role("button", name="Go on now").click()
-        assert "The digests go on." in page.get_by_role("status").first.inner_text()
+        page.get_by_role("button", name="Resume now").click()
+        assert "Your digests have resumed." in page.get_by_role("status").first.inner_text()
 
         page.get_by_label("Search all papers").fill("agents")
         page.get_by_label("Search all papers").press("Enter")
         assert page.locator("mark").first.inner_text().lower().startswith("agent")
         page.get_by_label("Email address").fill(address)
         page.get_by_role("button", name="Mail me this search").click()
-        assert page.get_by_role("heading", level=1).inner_text() == "Look into your inbox"
+        assert page.get_by_role("heading", level=1).inner_text() == "Check your inbox"
         arrive(house)
-        page = follow(page, open_mail(house, page, address), "Your settings")
+        page = follow(page, open_mail(house, page, address), "Your preferences")
         assert page.get_by_label("Searches").input_value() == "agents"
 
         page.get_by_role("link", name="Lost your link?").click()
         page.get_by_label("Email address").fill(address)
         page.get_by_role("button", name="Mail me the link").click()
         arrive(house)
-        page = follow(page, open_mail(house, page, address), "Your settings")
+        page = follow(page, open_mail(house, page, address), "Your preferences")
         page.get_by_role("link", name="Unsubscribe").click()
         page.get_by_role("button", name="Unsubscribe").click()
         assert page.get_by_role("heading", level=1).inner_text() == "You are out"
         page.get_by_role("button", name="Undo").click()
-        assert page.get_by_role("heading", level=1).inner_text() == "You are back"
+        assert page.get_by_role("heading", level=1).inner_text() == "Welcome back"
 
 
 # ------------------------------------------------------------------ every page, every scheme

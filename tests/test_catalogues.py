@@ -18,9 +18,9 @@ from tests.pseudo import KEPT, extracted
 PATHS = {path.parents[1].name: path for path in Path(locales.__file__).parent.glob("*/*/*.po")}
 # What a language says as English does: names, and words that both have.
 NAMES = {"alphaXiv", "arXiv", "PDF", "HTML", "Hugging Face"}
-NAMES |= {"%(label)s:", "%(first)s %(second)s"}
+NAMES |= {"%(label)s:", "%(first)s %(second)s", "%(count)s %(unit)s", "%(label)s (%(note)s)"}
 SAME = {
-    "de": {"Code", "Text", "Mails", "Format"},
+    "de": {"Code", "Text", "Format", "Details"},
     "fr": {"Code", "Date", "Format", "Pages", "Votes", "six", "vote", "votes"},
     "es": set[str](),
     "ja": set[str](),
@@ -113,14 +113,37 @@ def test_who_reads_a_catalogue_knows_that_nobody_reviewed_it(tag: str) -> None:
     assert "# No native speaker has reviewed them yet." in head
 
 
+# What a language's typesetters never write, and what its writing has no signs for.
+_OWN = "[\u3000-\u30ff\u4e00-\u9fff\uff00-\uffef]"
+NEVER = {
+    "de": r"[»«”]|“\w|\b[Dd](u|ich|ir|ein|eine)\b",
+    "fr": r" [;:?!»]|« |[^\W\d][;?!»]|[“”]|\w'\w|\b([Tt]u|[Tt]es|[Tt]on)\b",
+    "es": r" [;:?!»]|« |[“”]|\b([Tt]ú|[Tt]us?|[Tt]e)\b",
+    "ja": rf"{_OWN} | {_OWN}|{_OWN}[,.;:?!]|[“”]",
+    "zh_Hans": rf"{_OWN}[,.;:?!]|[,;?!]{_OWN}|[「」]|你",
+}
+SIGNS = {"ja": "cp932", "zh_Hans": "gb2312"}
+
+
+def test_it_is_set_as_its_readers_are_used_to(tag: str, catalogue: Catalog) -> None:
+    wrong = []
+    for message in catalogue:
+        for said in forms(message) if message.id else ():
+            bare = re.sub(r"%\(\w+\)s:(?=\W)", "x", re.sub("<[^>]+>", "", said))
+            if re.search(NEVER[tag], bare):
+                wrong.append(said)
+            said.encode(SIGNS.get(tag, "utf-8"))
+    assert not wrong
+
+
 LEADS = {
     "en": "Four papers for you, out of 1,234 new ones. One stands out, with 120 votes.",
-    "de": "Vier Paper für Sie, aus 1.234 neuen. Eines ragt heraus, mit 120 Stimmen.",
+    "de": "Vier Paper für Sie, ausgewählt aus 1.234 neuen. Eines ragt mit 120 Stimmen heraus.",
     "fr": "Quatre articles pour vous, sur 1\u202f234 nouveaux."
-    " L’un d’eux se détache, avec 120 votes.",
-    "es": "Cuatro artículos para usted, de 1.234 nuevos. Uno destaca, con 120 votos.",
-    "ja": "論文を4本お届けします。新着は1,234本でした。120票を集めた 1 本が目立っています。",
-    "zh_Hans": "为您选出四篇论文，新论文共 1,234 篇。其中一篇尤其突出，有 120 票。",
+    " L’un d’eux se détache avec 120 votes.",
+    "es": "Cuatro artículos para usted, de entre 1.234 nuevos. Uno destaca con 120 votos.",
+    "ja": "新着1,234本から、4本を選びました。うち1本は120票を集め、際立っています。",
+    "zh_Hans": "从 1,234 篇新论文中为您选出 4 篇。其中一篇尤为突出，获得 120 票。",
 }
 
 

@@ -797,4 +797,4 @@ def test_the_test_mail(sink: Sink) -> None:
     [mail] = sink.mails
     assert mail.recipients == (ADA,)
     assert b"List-Unsubscribe" not in mail.content
-    assert b"Subject: Paper Digest: a test mail\r\n" in mail.content
+    assert b"Subject: Paper Digest: a test email\r\n" in mail.content

@@ -67,21 +67,23 @@ def test_what_is_kept(kind: InterestKind, typed: str, key: str) -> None:
         pytest.param(
             AUTHOR,
             "x" * (LONGEST + 1),
-            "This has 101 characters; 100 are the most.",
+            "This has 101 characters; the limit is 100.",
             id="too much",
         ),
-        pytest.param(AUTHOR, "Ada\x00", "This holds characters that are no text.", id="no text"),
+        pytest.param(
+            AUTHOR, "Ada\x00", "This contains characters that are not text.", id="no text"
+        ),
         pytest.param(AUTHOR, "...", "There is no name in this.", id="no name"),
         pytest.param(
             SEED,
             "https://example.org/2605.00001",
-            "This names no paper: an arXiv id, a DOI or the address of one is needed.",
+            "This does not name a paper: give its arXiv id, its DOI or its address.",
             id="somebody's page",
         ),
         pytest.param(
             WORD,
             "?!",
-            "A muted word is one word, or some that stand side by side.",
+            "A muted word is one word, or several side by side.",
             id="no word",
         ),
     ],
@@ -103,16 +105,16 @@ def test_what_is_refused(kind: InterestKind, typed: str, sentence: str) -> None:
         pytest.param("agents OR", "Nothing follows this OR (at character 8).", id="no filter"),
         pytest.param("", "The filter is empty (at character 1).", id="nothing"),
         pytest.param(
-            "a " * 31, f"This has 31 terms; {SEARCH_TERMS} are the most.", id="many terms"
+            "a " * 31, f"This has 31 terms; the limit is {SEARCH_TERMS}.", id="many terms"
         ),
         pytest.param(
             f'"{"a " * 31}"',
-            f"This has 31 terms; {SEARCH_TERMS} are the most.",
+            f"This has 31 terms; the limit is {SEARCH_TERMS}.",
             id="a phrase of many terms",
         ),
         pytest.param(
             "a" * 301,
-            f"This has 301 characters; {SEARCH_LENGTH} are the most.",
+            f"This has 301 characters; the limit is {SEARCH_LENGTH}.",
             id="many characters",
         ),
     ],

@@ -68,6 +68,20 @@ def test_english_is_written_as_in_europe() -> None:
     assert english.listing(["a", "b", "c"]) == "a, b and c"
 
 
+@pytest.mark.parametrize(
+    ("tag", "day", "pattern", "said"),
+    [
+        pytest.param("fr", 1, "long", "1er mars 2026", id="the first in French"),
+        pytest.param("fr", 1, "full", "dimanche 1er mars 2026", id="with its weekday"),
+        pytest.param("fr", 11, "long", "11 mars 2026", id="not the eleventh"),
+        pytest.param("fr", 1, "EEEE", "dimanche", id="a weekday alone"),
+        pytest.param("es", 1, "long", "1 de marzo de 2026", id="nor in Spanish"),
+    ],
+)
+def test_a_day_is_said_as_the_language_does(tag: str, day: int, pattern: str, said: str) -> None:
+    assert locales.language(tag).day(date(2026, 3, day), pattern) == said
+
+
 def test_words_dates_and_numbers_change_together(folder: Path) -> None:
     one, many = "%(count)s comment", "%(count)s comments"
     add(folder, "de", {(one, many): ("%(count)s Kommentar", "%(count)s Kommentare")})
@@ -120,8 +134,8 @@ def test_every_word_of_the_mail_is_collected() -> None:
     assert {
         "Unsubscribe",
         "Who runs this",
-        "Your settings",
-        "Papers that link to example.org are invented, for trying out.",
+        "Your preferences",
+        "Papers that link to example.org are made up, to try things out.",
         "Also today",
         "%(count)s papers for you, out of %(candidates)s new ones.",
         "most votes of its day",

@@ -80,7 +80,7 @@ def test_a_card_in_text_is_written_for_reading(renderer: Renderer) -> None:
         "Hugging Face (2 comments): https://hub.example.org/1",
         "Code (1,234 stars): https://code.example.org/1",
         "Project: https://project.example.org/1",
-        f"More or less like this: https://digest.example.org/f/{HERE}",
+        f"More like this, or less: https://digest.example.org/f/{HERE}",
     ]
 
 
@@ -118,7 +118,7 @@ def test_a_line_has_title_and_votes_alone(renderer: Renderer) -> None:
         "Invented Work 7: Agents that Read Slowly",
         "93 votes",
         "https://papers.example.org/7",
-        f"More or less like this: https://digest.example.org/f/{HERE}",
+        f"More like this, or less: https://digest.example.org/f/{HERE}",
     ]
 
 
@@ -407,7 +407,7 @@ def test_sample_papers_are_labelled(renderer: Renderer) -> None:
     for plain, labelled in zip(
         mails.mail(renderer, mails.entries()), mails.mail(sample, mails.entries()), strict=True
     ):
-        assert "Papers that link to example.org are invented, for trying out." in labelled
+        assert "Papers that link to example.org are made up, to try things out." in labelled
         assert "invented, for trying out" not in plain
 
 

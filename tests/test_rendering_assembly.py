@@ -299,7 +299,7 @@ def languages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """German and Arabic with some words of their own."""
     folder = tmp_path_factory.mktemp("locales")
     add(folder, "de", {"Unsubscribe": "Abbestellen für <immer>", ("vote", "votes"): ("J", "Ja")})
-    add(folder, "ar", {"Unsubscribe": "إلغاء الاشتراك", "Your settings": "إعداداتك"})
+    add(folder, "ar", {"Unsubscribe": "إلغاء الاشتراك", "Your preferences": "إعداداتك"})
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(locales, "FOLDER", folder)
         for cached in (locales.language, locales.catalogue):

@@ -182,7 +182,7 @@ def test_a_day_is_utc(web: Running) -> None:
 def test_sample_data_is_labelled_on_every_page(tmp_path: Path) -> None:
     with serving(tmp_path, site=sample()) as web:
         for path in ("/", "/inbox/", "/no/such/page"):
-            assert "Papers that link to example.org are invented, for trying out." in words(
+            assert "Papers that link to example.org are made up, to try things out." in words(
                 web.get(path)
             )
 
@@ -192,7 +192,7 @@ def test_real_data_has_no_label(web: Running) -> None:
 
 
 def test_only_local_mode_speaks_of_the_inbox(tmp_path: Path, web: Running) -> None:
-    assert "Mail stays on this machine. 0 mails in the inbox" in words(web.get("/"))
+    assert "Mail stays on this machine. 0 emails in the inbox" in words(web.get("/"))
     (tmp_path / "real").mkdir()
     with serving(tmp_path / "real", local=False) as real:
         assert "inbox" not in real.get("/").text

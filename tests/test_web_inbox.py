@@ -51,7 +51,7 @@ def test_the_list_is_newest_first(web: Running) -> None:
     subjects = [words(node) for node in page.cssselect(".mails .subject")]
     assert subjects == ["<b>Two</b>", "One"]
     assert "kim@example.org" in words(page)
-    assert "2 mails in the inbox" in words(page)
+    assert "2 emails in the inbox" in words(page)
 
 
 def test_an_empty_inbox_says_so(web: Running) -> None:
@@ -189,7 +189,7 @@ def test_only_this_machine_sees_mail(web: Running, headers: dict[str, str], code
         assert response.status_code == code
         assert code == 200 or "Secret" not in response.text
     front = web.get("/", **headers).text
-    assert ("1 mail in the inbox" in front) is (code == 200)
+    assert ("1 email in the inbox" in front) is (code == 200)
 
 
 def test_there_is_no_inbox_beside_a_real_mail_server(tmp_path: Path) -> None:

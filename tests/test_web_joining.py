@@ -31,7 +31,7 @@ def test_from_the_box_to_the_first_digest(readers: Readers) -> None:
     box: Any = page.cssselect("form[action='/subscribe']")[0]
     assert {name for name, _ in box.form_values()} <= {"email", "source", "website", "after"}
     asked = readers.post("/subscribe", email="New.Reader@example.org", source="front page")
-    assert "Look into your inbox" in words(asked)
+    assert "Check your inbox" in words(asked)
     mails = readers.mailed()
     [mail] = mails
     assert "New.Reader" not in mail.text
@@ -118,7 +118,7 @@ def test_what_is_chosen_meanwhile_holds_for_who_is_new(readers: Readers) -> None
         assert not html.fromstring(wrong.text).cssselect("#zone[data-zone]")
         wanted = {"hour": "17", "zone": "Asia/Tokyo", "frequency": "weekdays", "topic": "agents"}
         kept = readers.post(path, **wanted)
-        assert "It holds once you have confirmed" in words(kept)
+        assert "It takes effect when you confirm" in words(kept)
     mails = readers.mailed()
     pending = readers.person(new)
     assert (pending.status, pending.hour, pending.topics) == (Status.PENDING, 17, ("agents",))
@@ -252,8 +252,8 @@ def test_a_network_may_ask_ten_times_an_hour(readers: Readers) -> None:
 
 
 WHO_MAY = {
-    "nobody": ("closed", "a@example.org", 403, "Nobody can subscribe here"),
-    "these domains": ("domains", "a@example.org", 200, "Look into your inbox"),
+    "nobody": ("closed", "a@example.org", 403, "Subscriptions are closed"),
+    "these domains": ("domains", "a@example.org", 200, "Check your inbox"),
     "not others": ("domains", "a@example.net", 403, "addresses at example.org can"),
     "nor below": ("domains", "a@b.example.org", 403, "addresses at example.org can"),
     "who can get mail": ("open", "a@nowhere.example", 422, "has no mail server"),

@@ -34,12 +34,12 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 SPOKEN = {
     "German": ("/", "de-AT,en;q=0.5", "de", "Heute", "Donnerstag, 28. Mai 2026"),
-    "French": ("/", "fr", "fr", "Aujourd’hui", "jeudi 28 mai 2026"),
-    "Spanish": ("/", "es-MX", "es", "Hoy", "jueves, 28 de mayo de 2026"),
+    "French": ("/", "fr", "fr", "Aujourd’hui", "Jeudi 28 mai 2026"),
+    "Spanish": ("/", "es-MX", "es", "Hoy", "Jueves, 28 de mayo de 2026"),
     "Japanese": ("/", "ja", "ja", "今日", "2026年5月28日木曜日"),
     "Chinese": ("/", "zh-CN,zh;q=0.9", "zh-Hans", "今天", "2026年5月28日星期四"),
     "an unknown one": ("/", "xx", "en", "Today", "Thursday, 28 May 2026"),
-    "what the address asks for": ("/?lang=fr", "de", "fr", "Aujourd’hui", "jeudi 28 mai 2026"),
+    "what the address asks for": ("/?lang=fr", "de", "fr", "Aujourd’hui", "Jeudi 28 mai 2026"),
     "an address that asks for nonsense": ("/?lang=xx", "de", "de", "Heute", "28. Mai 2026"),
 }
 
@@ -63,11 +63,11 @@ def test_ones_own_pages_speak_as_one_chose(web: Running) -> None:
             f"/me/{token(Purpose.PREFERENCES, person)}{query}", headers={"Accept-Language": "de"}
         )
         assert '<html lang="ja"' in page.text
-        assert "あなたの設定" in words(page)
+        assert "配信設定" in words(page)
         assert "月曜日" in words(page)
     chosen = html.fromstring(page.text).cssselect("#locale option")
     assert {option.text for option in chosen} == {
-        *("English", "Deutsch", "español", "français", "日本語", "中文 (简体)"),
+        *("English", "Deutsch", "Español", "Français", "日本語", "简体中文"),
     }
     [selected] = [option for option in chosen if option.get("selected") is not None]
     assert selected.get("value") == "ja"
@@ -116,6 +116,16 @@ def test_what_is_wrong_is_said_in_the_language_of_the_page(web: Running) -> None
         assert said in words(answer)
 
 
+def test_a_mistake_stands_beside_what_was_written_as_the_language_does(web: Running) -> None:
+    for tag, said in (("ja", "このような論文：zz：論文を"), ("fr", "comme ceux-ci : zz : Cela")):
+        person = add_subscriber(web.engine, f"{tag}@example.org", replace(WISHES, locale=tag))
+        answer = web.client.post(
+            f"/me/{token(Purpose.PREFERENCES, person)}", data={"what": "save", "seeds": "zz"}
+        )
+        assert answer.status_code == 422
+        assert said in words(answer)
+
+
 def mail(locale: str, folder: Path = mails.TEMPLATES) -> tuple[str, str]:
     renderer = Renderer(folder, mails.SITE)
     chosen = mails.entries(4, 2)
@@ -137,15 +147,16 @@ def test_a_german_digest() -> None:
     said = " ".join(plain.split())
     for sentence in (
         "Donnerstag, 28. Mai 2026 · zu Ihren Themen agents und robots",
-        "Sechs Paper für Sie, aus 1.234 neuen.",
+        "Sechs Paper für Sie, ausgewählt aus 1.234 neuen.",
         "99 Stimmen · Ada Lovelace, Kurt Gödel, Emmy Noether und 2 weitere",
         "Thema: agents · 12 neue Stimmen",
         "Hugging Face (2 Kommentare):",
         "Code (1.234 Sterne):",
         "Außerdem heute",
-        "Mehr oder weniger davon:",
-        "Diese Mail kommt werktags um 8:00 Uhr, Ortszeit Berlin, weil Sie sich am 3. März 2026",
-        "Abmelden:",
+        "Paper Digest · Die Paper des Morgens, für Sie geordnet",
+        "Mehr davon oder weniger:",
+        "Diese Mail kommt werktags um 8:00 Uhr, Ortszeit Berlin, weil Sie sie am 3. März 2026",
+        "Abbestellen:",
     ):
         assert sentence in said
     for label in ("Mehr davon", "Weniger davon", "Merken", "Thema stummschalten"):

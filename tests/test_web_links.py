@@ -282,7 +282,7 @@ def test_preferences_open_by_the_link_with_the_address_masked(
 def test_who_has_left_is_told_so(web: Running, kim: int) -> None:
     set_status(web, kim, Status.UNSUBSCRIBED)
     response = web.get("/settings/" + token(Purpose.PREFERENCES, kim))
-    assert "At present no digests are sent to you." in response.text
+    assert "You are not getting any digests at the moment." in response.text
     assert "/u/" not in response.text
 
 
@@ -295,4 +295,4 @@ def test_an_old_settings_link_says_where_the_new_one_is(web: Running, kim: int) 
     old = sign(Purpose.PREFERENCES, kim, secrets=SECRETS, now=NOW - timedelta(days=366))
     response = web.get(f"/settings/{old}")
     assert response.status_code == 410
-    assert "use the link in your newest mail" in response.text
+    assert "use the link in your newest email" in response.text

@@ -173,7 +173,7 @@ def test_pausing_and_going_on(readers: Readers) -> None:
     readers.post(readers.way_out(person), confirm="yes")
     for what in ("pause", "resume"):  # nothing is said to be done that was not
         done = readers.post(link, what=what, until="2026-06-10")
-        assert "At present no digests" in words(readers.get(done.headers["location"]))
+        assert "not getting any digests" in words(readers.get(done.headers["location"]))
         assert "Paused." not in words(readers.get(done.headers["location"]))
     assert readers.person(person.address).status is Status.UNSUBSCRIBED
 
@@ -220,7 +220,7 @@ def test_an_address_changes_when_both_agree(readers: Readers) -> None:
     mails = readers.mailed()
     assert sorted(to(mail) for mail in mails) == sorted([person.address, new])
     links = [readers.link("change", [mail]) for mail in mails]
-    assert "One more button" in words(readers.post(links[0]))
+    assert "One more step" in words(readers.post(links[0]))
     assert readers.person(person.address).id == person.id
     assert "has a new address" in words(readers.post(links[1]))
     assert readers.person(new).id == person.id
@@ -267,7 +267,7 @@ def test_who_is_forgotten_is_in_no_table(readers: Readers) -> None:
     secrets = readers.house.services.secrets
     key = address_key(person.address)
     assert "wolf" in str(dump(readers.house.services.engine)).lower()
-    assert "You are forgotten" in words(readers.post(ticket))
+    assert "Your data is erased" in words(readers.post(ticket))
     tables = dump(readers.house.services.engine)
     held = str(tables).lower()
     for trace in ("wolf", "2605.07777", "longyearbyen"):
@@ -280,7 +280,7 @@ def test_who_is_forgotten_is_in_no_table(readers: Readers) -> None:
     folder = readers.house.services.settings.data_dir
     for file in filter(Path.is_file, folder.rglob("*")):  # the inbox, the journal
         assert b"wolf" not in file.read_bytes().lower(), file
-    assert "You are forgotten" in words(readers.post(ticket))
+    assert "Your data is erased" in words(readers.post(ticket))
     assert readers.get(link).status_code == 404
     assert readers.post("/subscribe", email=person.address).status_code == 200
     assert readers.post(readers.link("confirm")).status_code == 303
@@ -305,7 +305,7 @@ def test_leaving_and_coming_back_within_the_hour(readers: Readers) -> None:
     assert "once a week" in words(readers.post(undo, what="weekly"))
     after = readers.person(person.address)
     assert (after.status, after.frequency) == (Status.ACTIVE, "weekly")
-    assert "You are back" in words(readers.post(undo, what="undo"))
+    assert "Welcome back" in words(readers.post(undo, what="undo"))
     assert readers.get(undo).status_code == 200
 
 
@@ -319,7 +319,7 @@ def test_opinions_are_given_and_taken_back(readers: Readers, digest: inbox.Mail)
     assert all(len(link) <= 90 for link in links)
     more = next(link for link in links if link.endswith("/more"))
     before = dump(readers.house.services.engine)
-    assert "rise in your next digests" in words(readers.get(more))
+    assert "rank higher in your next digests" in words(readers.get(more))
     assert dump(readers.house.services.engine) == before
     assert "From the next digest on" in words(readers.post(more, what="more"))
     assert "From the next digest on" in words(readers.post(more, what="more"))
@@ -330,7 +330,7 @@ def test_opinions_are_given_and_taken_back(readers: Readers, digest: inbox.Mail)
     readers.post(more, what="less")  # instead of more
     with reading(readers.house.services.engine) as connection:
         assert {one.action for one in feedback.given(connection, person.id)} == {"less", "save"}
-    assert "Taken back." in words(readers.post(more, what="not less"))
+    assert "Undone." in words(readers.post(more, what="not less"))
     for data in ({"what": "love"}, {}, {"what": "mute", "topic": "none"}):
         assert readers.post(more, **data).status_code == 400
     for bad in ("/999", "/0", "/1/love", "/x", "/-1", "/٣", "/" + "9" * 5_000):
@@ -564,7 +564,7 @@ def test_no_token_is_in_the_log(
 
 def test_who_runs_it_says_what_is_kept(readers: Readers) -> None:
     said = words(readers.get("/privacy"))
-    assert "how it looked for 400 days" in said
+    assert "for 400 days, what each email looked like" in said
     assert "90 days" in said
     # By the settings, whatever they are.
     site = replace(

@@ -97,13 +97,13 @@ def test_orders_and_pages(web: Running) -> None:
 
 
 def test_the_page_says_how_the_text_was_read(web: Running) -> None:
-    assert "no filter" in words(web.get("/search?q=" + quote('"agents')))
-    assert "no filter" not in words(web.get("/search?q=agents"))
+    assert "could not be read" in words(web.get("/search?q=" + quote('"agents')))
+    assert "could not be read" not in words(web.get("/search?q=agents"))
     said = words(web.get("/search?q=" + "agents+" * 2_000))
     assert "only the first 300 characters" in said
     page = html.fromstring(web.get("/search?q=quasar").text)
     said = words(page)
-    assert said.index("No paper matches.") < said.index("What is new on this")
+    assert said.index("No paper matches.") < said.index("New papers on this")
     assert "both words, anywhere" in said
     assert not page.cssselect("nav[aria-label=Order]")  # of nothing
     assert len(page.cssselect("button:not(.second)")) == 1
@@ -129,7 +129,7 @@ def test_without_a_query_it_shows_how_to_search(web: Running) -> None:
         page = html.fromstring(web.get(path).text)
         examples = [str(link.get("href")) for link in page.cssselect(".examples a")]
         assert len(examples) == 6
-    assert all("no filter" not in words(web.get(example)) for example in examples)
+    assert all("could not be read" not in words(web.get(example)) for example in examples)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -185,7 +185,7 @@ def test_a_topic_that_cannot_be_read_has_no_papers(web: Running) -> None:
 def test_a_search_that_cannot_be_mailed_says_why(web: Running) -> None:
     # Plain words that are signs of the language stand in quotes once they are written as a filter.
     page = html.fromstring(web.get(f"/search?q={'x' * 291}+and+or+(").text)
-    assert "Mail me this search: This has 302 characters; 300 are the most." in words(page)
+    assert "Mail me this search: This has 302 characters; the limit is 300." in words(page)
     assert not page.cssselect("form[action='/subscribe']")
 
 

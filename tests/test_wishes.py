@@ -262,7 +262,7 @@ def test_seed_papers(each_desk: Desk, papers: list[int], typed: str, stored: boo
     assert desk.last(ada)[0] == [papers[1], papers[0], papers[2]]
     assert desk.last(bob)[0] == papers[:3]
     assert reasons(desk, ada, papers[1])[0] == ["like", "Seed", "seed"]
-    assert "Like ‘Seed’, a paper that you named" in bodies(mail(desk, ada))[1]
+    assert "Like ‘Seed’, a paper you named" in bodies(mail(desk, ada))[1]
 
 
 def test_personal_searches(each_desk: Desk, papers: list[int]) -> None:

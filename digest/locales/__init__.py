@@ -67,13 +67,27 @@ class Language:
 
     def day(self, value: date, pattern: str = "long") -> str:
         """`3 March 2026`; `full` puts the weekday before it, `EEEE` is the weekday alone."""
-        return _date(value, pattern, locale=self.formats)
+        said: str = _date(value, pattern, locale=self.formats)
+        if value.day == 1 and self.formats.language == "fr":  # "1er mars", unknown to CLDR
+            return said.replace("1 ", "1er ", 1)
+        return said
 
     def city(self, zone: str) -> str:
         """The city that an IANA zone is named after; empty for a zone without one (UTC)."""
         if "/" not in zone or zone.startswith("Etc/"):
             return ""
         return _city(zone, locale=self.formats, return_city=True)
+
+
+def begun(said: str) -> str:
+    """The words as they begin a line: with a capital letter, where the script has any."""
+    return said[:1].upper() + said[1:]
+
+
+def own_name(tag: str) -> str:
+    """What the language of a tag calls itself, as it stands in a list: `Español`, `简体中文`."""
+    locale = Locale.parse(tag)
+    return begun(locale.languages.get(tag) or locale.get_display_name(tag) or tag)
 
 
 def available() -> frozenset[str]:

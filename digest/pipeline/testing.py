@@ -24,10 +24,10 @@ def send_test(server: Server, address: str, *, site: Site, locale: str, now: dat
         "sender": site.sender_address,
     }
     paragraphs = [
-        words.gettext("This is a test mail from %(name)s.") % values,
+        words.gettext("This is a test email from %(name)s.") % values,
         words.gettext(
-            "It was sent at %(time)s by digest send-test. If you read it, the mail server takes"
-            " mail from %(sender)s."
+            "It was sent at %(time)s by digest send-test. If you are reading it, the mail server"
+            " accepts mail from %(sender)s."
         )
         % values,
     ]
@@ -46,7 +46,7 @@ def send_test(server: Server, address: str, *, site: Site, locale: str, now: dat
         html=page.encode(),
         text="\n\n".join(map(wrap, paragraphs)).encode(),
     )
-    subject = words.gettext("%(name)s: a test mail") % values
+    subject = words.gettext("%(name)s: a test email") % values
     message = assemble({**frozen, "subject": subject}, skeleton, [])
 
     async def send() -> Receipt:

@@ -111,6 +111,7 @@ class Templates:
             "one_line": one_line,
             "plain": plain,
             "shorten": shorten,
+            "translated": language.gettext,
             "unbroken": lambda text: text.replace(" ", "\u00a0"),
             "wrap": wrap,
             "wrap_card": lambda text: wrap(text, WIDTH - INDENT),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
 
-from digest.locales import Language
+from digest.locales import Language, begun
 from digest.models import Frequency, Reason, Schedule
 from digest.rendering.prose import one_line, shorten
 
@@ -65,12 +65,12 @@ def why(reasons: Sequence[Reason], *, language: Language) -> str:
             continue
         phrases.append(phrase(language, *reason.args))
     line = DOT.join(phrase for phrase in phrases if phrase)
-    return line[:1].upper() + line[1:]
+    return begun(line)
 
 
 def date_line(day: date, topics: Sequence[str], *, language: Language) -> str:
     """`Thursday, 28 May 2026 · for your topics agents and reasoning`."""
-    today = language.day(day, "full")
+    today = begun(language.day(day, "full"))
     if not topics:
         return today
     names = [_name(topic) for topic in topics[:MOST_TOPICS]]
@@ -171,7 +171,7 @@ def _opening(facts: Facts, *, language: Language) -> str:
             facts.count,
         )
     said = sentence % words
-    return said[:1].upper() + said[1:]
+    return begun(said)
 
 
 def _remark(facts: Facts, *, language: Language) -> str:
@@ -192,7 +192,7 @@ def _remark(facts: Facts, *, language: Language) -> str:
             "%(count)s of them match your topic %(topic)s.",
             facts.topic_count,
         ) % {"count": spelled, "topic": topic}
-        return said[:1].upper() + said[1:]
+        return begun(said)
     return ""
 
 
@@ -259,7 +259,7 @@ def _search(language: Language, *queries: str | int) -> str:
 def _like(language: Language, title: str | int, how: str | int) -> str:
     words = {"title": _name(str(title))}
     if how == "seed":
-        return language.gettext("like ‘%(title)s’, a paper that you named") % words
+        return language.gettext("like ‘%(title)s’, a paper you named") % words
     return language.gettext("like ‘%(title)s’, which you asked for more of") % words
 
 

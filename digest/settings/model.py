@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, Secret
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from digest.errors import N_
 from digest.models import Frequency
 from digest.settings import checks
 from digest.settings.checks import PREFIX
@@ -212,7 +213,8 @@ class Settings(BaseSettings):
         "Paper Digest", min_length=1, description="The name on pages and at the head of each mail."
     )
     tagline: Text = Field(
-        "The morning's papers, ranked for you", description="The line under the name."
+        N_("The morning's papers, ranked for you"),
+        description="The line under the name; this one is said in each reader's language.",
     )
     imprint_url: Page = Field("", description="The page that says who runs this.")
     privacy_contact: Address = Field("", description="The address for questions about data.")

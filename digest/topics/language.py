@@ -237,7 +237,7 @@ class _Parser:
                 at += 1
             elif char in MINUS:
                 if not self._query[at + 1 : at + 2].strip():
-                    self.fail(N_("Write -word, without a blank, to leave a word out"), at)
+                    self.fail(N_("Write -word, without a space, to leave a word out"), at)
                 yield _Token(kind="NOT", text=char, position=at)
                 at += 1
             else:
@@ -275,7 +275,7 @@ class _Parser:
             if near:
                 self.fail(
                     N_(
-                        "%(name)s: is no field; did you mean %(near)s: ?"
+                        "%(name)s: is not a field; did you mean %(near)s: ?"
                         ' Put it in "quotes" to look for it'
                     ),
                     at,
@@ -284,7 +284,8 @@ class _Parser:
                 )
             self.fail(
                 N_(
-                    '%(name)s: is no field; there are %(fields)s. Put it in "quotes" to look for it'
+                    "%(name)s: is not a field; there are %(fields)s."
+                    ' Put it in "quotes" to look for it'
                 ),
                 at,
                 name=named[1],

@@ -74,4 +74,4 @@ def refused(error: AddressError, language: Language) -> str:
     """Why an address is not taken: what exactly is wrong is known in English only."""
     if language.tag == SOURCE:
         return str(error)
-    return language.gettext("Mail cannot be sent to this address. Check how it is written.")
+    return language.gettext("Mail cannot be sent to this address. Check the spelling.")

@@ -206,9 +206,7 @@ def _move(web: Web, request: Request, form: FormData, person: Subscriber) -> dic
         said = language.gettext("Only addresses at %(domains)s can subscribe.")
         return {"email": said % {"domains": ", ".join(web.site.signup_domains)}}
     if refusal is Refusal.NO_MAIL:
-        said = language.gettext(
-            "Its part after the @-sign has no mail server. Check how it is written."
-        )
+        said = language.gettext("The part after the @-sign has no mail server. Check the spelling.")
         return {"email": said}
     return _limited(web, request, "email", refused=refusal is not None)
 
@@ -227,7 +225,7 @@ def _limited(web: Web, request: Request, field: str, *, refused: bool) -> dict[s
     if not refused:
         return {}
     sentence = web.language(request).gettext(
-        "That address was sent several mails today already. Try again tomorrow."
+        "Several emails were sent to that address today already. Try again tomorrow."
     )
     return {field: sentence}
 

@@ -11,8 +11,13 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
-from babel import Locale
-from babel.dates import format_date, format_interval, format_skeleton, format_time
+from babel.dates import (
+    format_date,
+    format_interval,
+    format_skeleton,
+    format_time,
+    get_datetime_format,
+)
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from sqlalchemy import Engine
 from starlette.requests import Request
@@ -20,7 +25,7 @@ from starlette.responses import HTMLResponse
 
 from digest.errors import TemplateError
 from digest.inbox import keys
-from digest.locales import SOURCE, Language, available, language
+from digest.locales import SOURCE, Language, available, begun, language, own_name
 from digest.pipeline.accounts import Accounts, Opened, opened
 from digest.pipeline.drafting import Plan
 from digest.rendering.prose import one_line, plain
@@ -159,7 +164,7 @@ def _environment(folder: Path, *, language: Language) -> Environment:
 
     @lru_cache(maxsize=1024)
     def short_day(value: date) -> str:
-        return format_skeleton("MMMMEEEEd", value, locale=language.formats)
+        return begun(format_skeleton("MMMMEEEEd", value, locale=language.formats))
 
     @lru_cache(maxsize=1024)
     def short_date(value: date) -> str:
@@ -171,27 +176,29 @@ def _environment(folder: Path, *, language: Language) -> Environment:
 
     def instant(value: datetime) -> str:
         day = format_date(value.astimezone(UTC), locale=language.formats)
-        return f"{day}, {format_time(value, 'short', tzinfo=UTC, locale=language.formats)}"
+        time = format_time(value, "short", tzinfo=UTC, locale=language.formats)
+        return str(get_datetime_format("medium", language.formats)).format(time, day)
 
     @lru_cache(maxsize=1024)
     def heading(period: Period) -> str:
         if period.kind == "day":
-            return language.day(period.first, "full")
+            return begun(language.day(period.first, "full"))
         if period.kind == "month":
-            return month(period.first)
+            return begun(month(period.first))
         last = period.end - timedelta(days=1)
         return format_interval(period.first, last, "yMMMd", locale=language.formats)
 
     def weekday(number: int) -> str:
-        return language.day(date(2024, 1, 1 + number), "EEEE")  # 1 January 2024 was a Monday
+        return begun(language.day(date(2024, 1, 1 + number), "EEEE"))  # 1 January 2024 was a Monday
 
     environment.filters |= {
+        "begun": begun,
         "city": language.city,
         "day": language.day,
         "heading": heading,
         "instant": instant,
         "joined": language.joined,
-        "language_name": lambda tag: Locale.parse(tag).get_display_name(tag) or tag,
+        "language_name": own_name,
         "listing": language.listing,
         "month": month,
         "number": language.number,
@@ -200,6 +207,7 @@ def _environment(folder: Path, *, language: Language) -> Environment:
         "plain": plain,
         "short_date": short_date,
         "short_day": short_day,
+        "translated": language.gettext,
         "weekday": weekday,
     }
     return environment

@@ -82,11 +82,11 @@ def read_schedule(
     try:
         zone = check_zone(zone)
     except ScheduleError:
-        errors["zone"] = language.gettext("There is no such time zone. Choose one of the list.")
+        errors["zone"] = language.gettext("There is no such time zone. Choose one from the list.")
         zone = wishes.zone
     hour = _number(text(form, "hour") or str(wishes.hour), 0, 23)
     if hour is None:
-        errors["hour"] = language.gettext("Choose a full hour.")
+        errors["hour"] = language.gettext("Choose a whole hour.")
     frequency = _one_of(Frequency, text(form, "frequency") or wishes.frequency)
     if frequency is None:
         errors["frequency"] = language.gettext("Choose one of these.")
@@ -119,13 +119,13 @@ def read_all(
     wishes, errors = asked.wishes, dict(asked.errors)
     papers = _number(text(form, "max_papers"), 1, MOST_PAPERS)
     if papers is None:
-        errors["max_papers"] = language.gettext("Write a number from 1 to %(most)s.") % {
+        errors["max_papers"] = language.gettext("Enter a number from 1 to %(most)s.") % {
             "most": MOST_PAPERS
         }
     least = text(form, "min_score")
     score = _number(least, 0, 100) if least else None
     if least and score is None:
-        errors["min_score"] = language.gettext("Write a number from 0 to 100, or nothing.")
+        errors["min_score"] = language.gettext("Enter a number from 0 to 100, or leave this empty.")
     detail = _one_of(Detail, text(form, "detail"))
     quiet = _one_of(QuietDay, text(form, "quiet_day"))
     locale = text(form, "locale")
@@ -187,7 +187,10 @@ def _interests(
 
 def _said(line: str, refusal: Refusal, language: Language) -> str:
     sentence = refusal.said(language.gettext)
-    return f"{line[:60]}: {sentence}" if line else sentence
+    if not line:
+        return sentence
+    named = language.gettext("%(label)s:") % {"label": line[:60]}
+    return language.gettext("%(first)s %(second)s") % {"first": named, "second": sentence}
 
 
 def _lines(form: FormData, name: str) -> list[str]:
