@@ -49,7 +49,7 @@ PAPERS = (
     said("kin", "Named too", categories=("cs", "csx.LG", "CS.cl", LONG + ".b"), source="feed:o'x"),
     said("counts", "Counted", signals={"upvotes": 10, "stars": 0}, links={"code": "https://c"}),
     said("votes", "Counted models", signals={"upvotes": -3, "comments": 2_100_000_000}),
-    said("begins", "Cats sought sources", abstract="Five cats cast."),
+    said("begins", "Cats sought sources", abstract="Five cats cast.", categories=("q.a",)),
     said("often", "Often", abstract="alpha beta " * 300 + "gamma alpha omega"),
     said("endless", "Endless", abstract="語" * 17_000 + "far away gamma delta"),
     said("one", f"One {LONG}one", abstract=f"{LONG} {LONG}"),
@@ -302,7 +302,9 @@ def test_an_index_of_before_is_made_anew(bare: Engine) -> None:
         config.attributes["connection"] = connection
         alembic_upgrade(config, "0009")
         old.reflect(connection, only=["paper", "indexed", "term"])
-        values = dict.fromkeys(("url", "summary", "organisation", "venue", "comment"), "")
+        values: dict[str, Any] = dict.fromkeys(
+            ("url", "summary", "organisation", "venue", "comment"), ""
+        )
         values |= {name: [] for name in ("authors", "keywords", "categories", "sources")}
         values |= {"links": {}, "signals": {}, "withdrawn": False, "votes": 0}
         values |= {"title": "Zebras", "abstract": "हिन्दी", "listed_at": NOW, "first_seen_at": NOW}
@@ -392,6 +394,19 @@ def test_relevance(empty: Engine) -> None:
             assert {page.count for page in pages} == {len(found)}
 
 
+def test_a_title_with_the_words_as_typed_comes_first(empty: Engine) -> None:
+    with trial(empty) as connection:
+        store(
+            connection,
+            said("1", "Models of the world", abstract="world models " * 9),
+            said("2", "A long title about the many kinds of world models that there may be"),
+            said("3", "Models, world"),
+        )
+        for query in ("world models", "worlds mod*", "world title:models"):
+            first = titles(connection, query)[0]
+            assert first.startswith("A long title") is ("title:" not in query), query
+
+
 def test_of_many_matches_the_newest_are_ranked(
     empty: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -471,6 +486,13 @@ SUGGESTIONS = {
     "a prefix": ("transfarm*", None),
     "nothing near": ("qqqqqqqq", None),
     "nothing in common": ("transformr mode", None),
+    "a name": ("ada vaswani", 'author:"ada vaswani"'),
+    "the last name first": ("vaswani ada", "author:vaswani author:ada"),
+    "a name alone": ("Vaswani", "author:Vaswani"),
+    "somebody's papers": ("papers by Ada Vaswani", 'author:"Ada Vaswani"'),
+    "a name mistyped": ("Ada Vaswnai", 'author:"Ada vaswani"'),
+    "a question": ("what is a transformer?", "transformer?"),
+    "a question mistyped": ("what is a transfromer?", "transformer?"),
 }
 
 

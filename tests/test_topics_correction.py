@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from digest.topics.correction import corrected, distance, meant
+from digest.topics.correction import as_names, corrected, distance, in_short, meant
 from digest.topics.language import parse
 
 DISTANCES = {
@@ -98,3 +98,44 @@ CORRECTED = {
 def test_corrected(query: str, better: Mapping[tuple[str, str], str], found: str) -> None:
     assert str(corrected(parse(query), better)) == found
     parse(found)
+
+
+NAMES = {
+    "a name": ("Ada Lovelace", ['author:"Ada Lovelace"', "author:Ada author:Lovelace"]),
+    "one word": ("Lovelace", ["author:Lovelace"]),
+    "in quotes": ('"Ada Lovelace"', ['author:"Ada Lovelace"', "author:Ada author:Lovelace"]),
+    "with a hyphen": ("Li-Wei", ['author:"Li Wei"', "author:Li author:Wei"]),
+    "an operator": ('Ada "AND"', ['author:"Ada AND"', 'author:Ada author:"AND"']),
+    "papers by": (
+        "papers by Bo Li",
+        ['author:"Bo Li"', "author:Bo author:Li", 'author:"papers by Bo Li"',
+         "author:papers author:by author:Bo author:Li"],
+    ),
+    "by nobody": ("by", ["author:by"]),
+    "too long": ("a b c d e f", []),
+    "a filter": ("Ada -Lovelace", []),
+    "an alternative": ("Ada OR Bo", []),
+    "a field": ("title:Ada Bo", []),
+    "a beginning": ("Ada Love*", []),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("query", "names"), NAMES.values(), ids=NAMES.keys())
+def test_words_as_names(query: str, names: list[str]) -> None:
+    assert list(map(str, as_names(parse(query)))) == names
+
+
+SHORT = {
+    "a question": ("what is RLHF?", "RLHF?"),
+    "papers about": ("recent papers about GPT-4o agents", "GPT-4o agents"),
+    "small words alone": ('"to" be', None),
+    "no small word": ("large models", None),
+    "a phrase of small words": ('"how to" plan', "plan"),
+    "a filter": ("what is -RLHF", None),
+}
+
+
+@pytest.mark.parametrize(("query", "short"), SHORT.values(), ids=SHORT.keys())
+def test_words_without_the_small_ones(query: str, short: str | None) -> None:
+    found = in_short(parse(query))
+    assert (str(found) if found else None) == short

@@ -42,6 +42,7 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
                 authors=("Ada Lovelace",),
                 categories=("cs.AI",),
                 signals={"upvotes": 100 - number},
+                arxiv_id="2605.00001" if number == 1 else None,
             )
             for number, title in enumerate(titles)
         )
@@ -109,6 +110,36 @@ def test_what_was_mistyped_gets_a_suggestion(web: Running) -> None:
     [link] = page.cssselect(".notice a")
     assert (words(link), link.get("href")) == ("survey", "/search?q=survey")
     assert not html.fromstring(web.get("/search?q=survey").text).cssselect(".notice")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2605.00001v2",
+        "arXiv:2605.00001 [cs.AI]",
+        "https://arxiv.org/pdf/2605.00001",
+        "hf.co/papers/2605.00001",
+    ],
+)
+def test_what_names_a_paper_finds_it(web: Running, text: str) -> None:
+    page = html.fromstring(web.get(f"/search?q={quote(text)}").text)
+    assert [words(node) for node in page.cssselect("article h2")] == ["World models for agents"]
+    assert "1 paper" in words(page)
+    assert "no filter" not in words(page)
+    # Nothing new will ever be found by it.
+    assert not page.cssselect("form[action='/subscribe'], link[rel=alternate], .head nav")
+    assert web.get(f"/search?q={quote(text)}&page=2").status_code == 404
+
+
+def test_what_names_no_paper_of_ours_is_looked_for_as_words(web: Running) -> None:
+    assert "No paper matches." in words(web.get("/search?q=2605.00002"))
+
+
+def test_a_name_gets_a_suggestion(web: Running) -> None:
+    page = html.fromstring(web.get("/search?q=papers+by+ada+lovelace").text)
+    [link] = page.cssselect(".notice a")
+    assert words(link) == 'author:"ada lovelace"'
+    assert len(found(web, words(link))) == lists.PAGE
 
 
 def test_a_paper_has_similar_ones_beside_it(web: Running) -> None:

@@ -11,7 +11,7 @@ from digest import schema
 from digest.storage.database import given, listed, packed, unpacked
 from digest.storage.index import frequencies
 from digest.storage.search import count
-from digest.topics.correction import RARE, corrected, meant, reach
+from digest.topics.correction import RARE, as_names, corrected, in_short, meant, reach
 from digest.topics.language import parse
 from digest.topics.normal import leaves, normal
 from digest.topics.query import Query, Text
@@ -25,7 +25,29 @@ _term = schema.term
 
 
 def suggest(connection: Connection, query: Query) -> str | None:
-    """`query` with its unknown words corrected, if that finds more; None: nothing better is known.
+    """Another filter than `query` that finds more; None: nothing better is known.
+
+    The words as an author's name, with unknown words corrected, or without the small ones.
+    """
+    found = count(connection, query)
+    for other in _others(connection, query):
+        if count(connection, other) > found:
+            return str(other)
+    return None
+
+
+def _others(connection: Connection, query: Query) -> Iterator[Query]:
+    names = list(as_names(query))
+    yield from names
+    for one in (query, *names, in_short(query)):
+        if one is not None and (better := _corrected(connection, one)):
+            yield better
+    if (short := in_short(query)) is not None:
+        yield short
+
+
+def _corrected(connection: Connection, query: Query) -> Query | None:
+    """`query` with its unknown words corrected; None where none of them is near to a known one.
 
     Looked for is a word of about the same length that begins with the first or the second letter
     of what was typed; or with another letter, and then with what was typed, or with that but for
@@ -45,10 +67,7 @@ def suggest(connection: Connection, query: Query) -> str | None:
         for field, term in unknown[:_WORDS]
         if (found := _meant(connection, term, known.get(typed[field, term], 0), field))
     }
-    if not better:
-        return None
-    found = str(corrected(query, better))
-    return found if count(connection, parse(found)) > count(connection, query) else None
+    return parse(str(corrected(query, better))) if better else None
 
 
 def _meant(connection: Connection, word: str, papers: int, field: str) -> str | None:
