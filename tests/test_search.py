@@ -491,6 +491,7 @@ SUGGESTIONS = {
     "a name alone": ("Vaswani", "author:Vaswani"),
     "somebody's papers": ("papers by Ada Vaswani", 'author:"Ada Vaswani"'),
     "a name mistyped": ("Ada Vaswnai", 'author:"Ada vaswani"'),
+    "no name near": ("vaswnia", None),
     "a question": ("what is a transformer?", "transformer?"),
     "a question mistyped": ("what is a transfromer?", "transformer?"),
 }

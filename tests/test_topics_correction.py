@@ -69,6 +69,7 @@ MEANT = {
     "rare itself": ("modle", 0, {"model": 2}, None),
     "known": ("modes", 3, {"model": 900}, None),
     "hardly known": ("modle", 1, {"model": 900}, "model"),
+    "hardly known, two edits": ("modlle", 1, {"model": 9000}, None),
     "hardly known, the other not much more": ("modle", 1, {"model": 20}, None),
     "the word itself": ("model", 2, {"model": 2, "modal": 900}, "modal"),
 }  # fmt: skip

@@ -14,7 +14,7 @@ from digest.storage.search import count
 from digest.topics.correction import RARE, as_names, corrected, in_short, meant, reach
 from digest.topics.language import parse
 from digest.topics.normal import leaves, normal
-from digest.topics.query import Query, Text
+from digest.topics.query import And, Query, Text
 from digest.topics.spelling import AUTHOR
 
 _NEAR = 2_000  # words that are compared with one that was typed, the most frequent first
@@ -27,7 +27,8 @@ _term = schema.term
 def suggest(connection: Connection, query: Query) -> str | None:
     """Another filter than `query` that finds more; None: nothing better is known.
 
-    The words as an author's name, with unknown words corrected, or without the small ones.
+    The words as an author's name, with unknown words corrected, or without the small ones. Not as
+    one name corrected, for every word is near to some name.
     """
     found = count(connection, query)
     for other in _others(connection, query):
@@ -37,13 +38,16 @@ def suggest(connection: Connection, query: Query) -> str | None:
 
 
 def _others(connection: Connection, query: Query) -> Iterator[Query]:
-    names = list(as_names(query))
+    names, short = list(as_names(query)), in_short(query)
     yield from names
-    for one in (query, *names, in_short(query)):
-        if one is not None and (better := _corrected(connection, one)):
+    if better := _corrected(connection, query):
+        yield better
+    for name in names:
+        several = isinstance(name, And) or (isinstance(name, Text) and len(name.terms) > 1)
+        if several and (better := _corrected(connection, name)):
             yield better
-    if (short := in_short(query)) is not None:
-        yield short
+    if short is not None:
+        yield _corrected(connection, short) or short
 
 
 def _corrected(connection: Connection, query: Query) -> Query | None:

@@ -59,9 +59,10 @@ def meant(word: str, papers: int, vocabulary: Iterable[tuple[str, int]]) -> str 
     """The term that was meant by a word which `papers` have, or None: nothing better is known.
 
     Each edit has to be worth it: of two terms the one wins whose number of papers is greater when
-    it is divided by PRICE for each edit; then the nearer one, then the first by alphabet.
+    it is divided by PRICE for each edit; then the nearer one, then the first by alphabet. A word
+    that is in a paper may be right, so only one edit is made in it.
     """
-    most = reach(word)
+    most = min(reach(word), 1) if papers else reach(word)
     if not most or papers >= RARE:
         return None
     found: list[tuple[float, int, str]] = []
