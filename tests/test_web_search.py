@@ -19,6 +19,7 @@ from digest.storage.database import writing
 from digest.web import lists
 from tests.web_site import NOW, Running, serving, words
 
+MORE = " Nothing that is said here has to do with it at all, or nearly. Of these a Quagga is one."
 DAY = datetime(2026, 5, 28, 6, tzinfo=UTC)
 
 
@@ -38,7 +39,7 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
                 title=title,
                 url=f"https://papers.example.org/{number}",
                 listed_at=DAY - timedelta(days=number),
-                abstract=f"We show that {title.lower()}.",
+                abstract=f"We show that {title.lower()}." + MORE * (number == 40),
                 authors=("Ada Lovelace",),
                 categories=("cs.AI",),
                 signals={"upvotes": 100 - number},
@@ -82,6 +83,16 @@ def test_what_was_found_is_marked_and_nothing_else_is(web: Running) -> None:
     assert {words(mark) for mark in page.cssselect("mark")} == {"world"}
     assert not page.cssselect("article b")
     assert "&lt;b&gt;&amp;" in response.text
+
+
+def test_what_was_found_is_seen(web: Running) -> None:
+    # In its third sentence, behind the claim that stands for the paper elsewhere.
+    page = html.fromstring(web.get("/search?q=quagga").text)
+    [gist] = page.cssselect(".gist")
+    assert words(gist) == "Of these a Quagga is one."
+    assert [words(mark) for mark in page.cssselect("mark")] == ["Quagga"]
+    page = html.fromstring(web.get("/search?q=title:survey+30").text)
+    assert [words(node) for node in page.cssselect(".gist")] == ["We show that survey number 30."]
 
 
 def test_orders_and_pages(web: Running) -> None:
