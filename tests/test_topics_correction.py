@@ -62,6 +62,7 @@ MEANT = {
     "the nearer": ("graphe", 0, {"graph": 50, "grapple": 90}, "graph"),
     "frequent enough": ("langugae", 0, {"langugage": 3, "language": 900}, "language"),
     "frequent, and farther": ("lagnuge", 0, {"lagnuage": 3, "language": 900}, "language"),
+    "near before frequent": ("quesrt", 0, {"quest": 9, "query": 600}, "quest"),
     "the first of equals": ("abcdx", 0, {"abcdz": 5, "abcdy": 5}, "abcdy"),
     "short: one edit": ("modxx", 0, {"model": 900}, None),
     "too short": ("llm", 0, {"llms": 900}, None),

@@ -16,7 +16,7 @@ from digest.topics.words import stem, words
 
 SHORTEST = 4  # letters; shorter words are names of things, and near to everything
 RARE = 3  # a word in fewer papers may be a mistake
-PRICE = 20  # so many times as many papers have to hold a word for each edit that it takes
+PRICE = 150  # so many times as many papers have to hold a word for each edit that it takes
 NAME = 5  # words that a name has at most
 # What a question has beside its words; titles are English, whoever asks.
 _QUESTIONS = """
