@@ -407,6 +407,18 @@ def test_a_title_with_the_words_as_typed_comes_first(empty: Engine) -> None:
             assert first.startswith("A long title") is ("title:" not in query), query
 
 
+def test_the_newest_of_somebody_comes_first(empty: Engine) -> None:
+    with trial(empty) as connection:
+        store(
+            connection,
+            said("1", "Old", authors=("Ada Lee",), organisation="Lab", listed_at=NOW - DAY),
+            said("2", "New", authors=("Bo Li", "Ada Lee", "Lee Lee"), organisation="The Lab Lab"),
+            said("3", "Short", authors=("Lee",), organisation="Lab", listed_at=NOW - 2 * DAY),
+        )
+        for query in ("author:lee", "org:lab", "author:lee OR org:lab"):
+            assert titles(connection, query) == ["New", "Old", "Short"], query
+
+
 def test_of_many_matches_the_newest_are_ranked(
     empty: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,8 +4,8 @@ Relevance: papers whose title has all that was asked for come first, and of thes
 the words side by side as they were typed; then the database's own measure of how often the words
 stand where (FTS5: bm25, by which rare words weigh more; PostgreSQL: ts_rank, by which words that
 stand together do), a word in the title, a keyword or the summary weighing more than one in the
-abstract; then the newer paper. By date is by the day on which a source listed a paper last, then by
-its number.
+abstract; then the newer paper. Whose papers they are ranks none before another. By date is by the
+day on which a source listed a paper last, then by its number.
 
 Of more than MOST matches only the newest MOST are looked at, in either order: to rank all papers
 with a word like "model" takes longer than anybody waits.
@@ -126,7 +126,7 @@ def _ranked(
 ) -> list[int]:
     """The places, at least the first so many, in order of relevance; they are in order of date."""
     words = asked(normal(query))
-    if words is None or any(map(is_long, leaves(words))):
+    if words is None or any(map(is_long, leaves(words))) or all(map(_is_of_whom, leaves(words))):
         return list(places)
     titled = _titled(connection, words, places)
     together = titled and _titled(connection, side_by_side(words), places)
@@ -167,6 +167,10 @@ def _titled(connection: Connection, words: Query | None, places: Sequence[int]) 
 
 def _is_for_titles(leaf: Leaf) -> bool:
     return isinstance(leaf, Text) and leaf.field in {"", "title"}
+
+
+def _is_of_whom(leaf: Leaf) -> bool:
+    return isinstance(leaf, Text) and leaf.field in {"author", "org"}
 
 
 def _scores(
