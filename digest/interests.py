@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from digest.errors import N_, TopicSyntaxError
 from digest.models import Interest, InterestKind
-from digest.papers.identity import parse_arxiv_id, parse_doi
+from digest.papers.identity import named_in
 from digest.topics.language import parse
 from digest.topics.normal import folded
 from digest.topics.query import And, Not, Or, Query, Text
@@ -87,10 +87,7 @@ def paper_key(text: str) -> str:
 
     Takes ids and the addresses of a paper's pages at arXiv, alphaXiv, Hugging Face and doi.org.
     """
-    if arxiv := parse_arxiv_id(text):
-        return f"arxiv {arxiv[0]}"
-    doi = parse_doi(text)
-    return f"doi {doi}" if doi else ""
+    return " ".join(named_in(text) or ())
 
 
 def _word_key(text: str) -> str:

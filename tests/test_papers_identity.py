@@ -10,7 +10,13 @@ from typing import Any
 import pytest
 
 from digest.models import Record
-from digest.papers.identity import identifiers, parse_arxiv_id, parse_doi, title_identifiers
+from digest.papers.identity import (
+    identifiers,
+    named_in,
+    parse_arxiv_id,
+    parse_doi,
+    title_identifiers,
+)
 from digest.papers.withdrawal import is_withdrawn
 
 ARXIV_IDS: dict[str, tuple[str, tuple[str, int | None] | None]] = {
@@ -47,6 +53,32 @@ ARXIV_IDS: dict[str, tuple[str, tuple[str, int | None] | None]] = {
 @pytest.mark.parametrize(("text", "expected"), ARXIV_IDS.values(), ids=ARXIV_IDS.keys())
 def test_arxiv_id(text: str, expected: tuple[str, int | None] | None) -> None:
     assert parse_arxiv_id(text) == expected
+
+
+PASTED = {
+    "an id": (" 1706.03762v5\n", ("arxiv", "1706.03762")),
+    "without https": ("arxiv.org/abs/1706.03762", ("arxiv", "1706.03762")),
+    "Hugging Face": ("huggingface.co/papers/1706.03762", ("arxiv", "1706.03762")),
+    "cited": ("arXiv:1706.03762v5 [cs.CL] 2 Aug 2023", ("arxiv", "1706.03762")),
+    "cited with a blank": ("arXiv: 1706.03762", ("arxiv", "1706.03762")),
+    "in a list": (
+        "Vaswani, A. arXiv preprint arXiv:1706.03762 (2017).",
+        ("arxiv", "1706.03762"),
+    ),
+    "in brackets": ("<https://arxiv.org/abs/1706.03762>.", ("arxiv", "1706.03762")),
+    "old": ("hep-th/9901001v2", ("arxiv", "hep-th/9901001")),
+    "a DOI": ("doi:10.1038/S41586-021", ("doi", "10.1038/s41586-021")),
+    "a DOI's address": ("see doi.org/10.1038/s41586-021.", ("doi", "10.1038/s41586-021")),
+    "a number": ("pi 3.14159", None),
+    "another page": ("https://example.org/1706.03762", None),
+    "words": ("attention is all you need", None),
+    "nothing": ("", None),
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), PASTED.values(), ids=PASTED.keys())
+def test_what_a_pasted_text_names(text: str, expected: tuple[str, str] | None) -> None:
+    assert named_in(text) == expected
 
 
 DOIS: dict[str, tuple[str, str | None]] = {

@@ -12,6 +12,9 @@ from datetime import UTC, date, datetime
 from itertools import islice
 from pathlib import Path
 
+import pytest
+from sqlalchemy import Connection
+
 from digest.errors import TopicSyntaxError
 from digest.models import Paper, Record
 from digest.papers.text import clean_abstract, clean_name, clean_title
@@ -20,6 +23,8 @@ from digest.storage import migrating
 from digest.storage.database import open_database, reading, writing
 from digest.storage.index import id_at
 from digest.storage.matches import matching
+from digest.storage.search import search
+from digest.topics.box import read
 from digest.topics.language import parse
 from tests.databases import new_database
 from tests.shelf import documents, live, matched, said, store
@@ -97,25 +102,58 @@ def _run(chance: random.Random, text: str, size: int) -> str:
     return " ".join(found[start : start + size]).strip(".,;:*~^!-")
 
 
-def test_recorded_papers(shared_data: Path, postgres_url: str, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def shelves(
+    shared_data: Path, postgres_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[list[Connection]]:
+    """The recorded papers in both databases."""
     records = list(recorded(shared_data))
+    folder = tmp_path_factory.mktemp("recorded")
     with ExitStack() as stack:
         connections = []
-        for url in (f"sqlite:///{tmp_path}/digest.db", new_database(postgres_url)):
+        for url in (f"sqlite:///{folder}/digest.db", new_database(postgres_url)):
             engine = open_database(url)
             stack.callback(engine.dispose)
             migrating.upgrade(engine)
             with writing(engine) as connection:
                 store(connection, *records)
             connections.append(stack.enter_context(reading(engine)))
-        shelf = documents(connections[0])
-        assert len(shelf) > 1_400
-        assert live(connections[1]) == [paper for paper, _ in shelf]
-        some = 0
-        for query in islice(made([paper for paper, _ in shelf], seed=7), QUERIES):
-            expected = matched(shelf, query)
-            for connection in connections:
-                places = matching(connection, parse(query), most=10**6)
-                assert [id_at(place) for place in places] == expected, query
-            some += bool(expected)
-        assert some > 0.9 * QUERIES
+        yield connections
+
+
+def test_recorded_papers(shelves: list[Connection]) -> None:
+    shelf = documents(shelves[0])
+    assert len(shelf) > 1_400
+    assert live(shelves[1]) == [paper for paper, _ in shelf]
+    some = 0
+    for query in islice(made([paper for paper, _ in shelf], seed=7), QUERIES):
+        expected = matched(shelf, query)
+        for connection in shelves:
+            places = matching(connection, parse(query), most=10**6)
+            assert [id_at(place) for place in places] == expected, query
+        some += bool(expected)
+    assert some > 0.9 * QUERIES
+
+
+# How a paper is looked for by who has seen its title, and the least mean reciprocal rank.
+LOOKED_FOR: dict[str, tuple[Callable[[str], str], float]] = {
+    "whole": (lambda title: title, 1.0),
+    "copied from a PDF": (lambda title: "“" + title.replace(" ", "\n ", 3) + "”.", 1.0),
+    "three words of it": (lambda title: " ".join(title.split()[1:4]), 0.9),
+}
+
+
+def test_a_title_finds_its_paper_first(shelves: list[Connection]) -> None:
+    for connection in shelves:
+        papers = live(connection)[::40]
+        for name, (typed, least) in LOOKED_FOR.items():
+            ranks = [_reciprocal(connection, paper, typed(paper.title)) for paper in papers]
+            assert sum(ranks) >= least * len(ranks), (connection.dialect.name, name, sum(ranks))
+
+
+def _reciprocal(connection: Connection, paper: Paper, text: str) -> float:
+    query = read(text).query
+    if query is None:
+        return 0.0
+    found = [one.id for one in search(connection, query).papers]
+    return 1 / (found.index(paper.id) + 1) if paper.id in found else 0.0

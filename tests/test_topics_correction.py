@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from digest.topics.correction import corrected, distance, meant
+from digest.topics.correction import as_names, corrected, distance, in_short, meant
 from digest.topics.language import parse
 
 DISTANCES = {
@@ -62,6 +62,7 @@ MEANT = {
     "the nearer": ("graphe", 0, {"graph": 50, "grapple": 90}, "graph"),
     "frequent enough": ("langugae", 0, {"langugage": 3, "language": 900}, "language"),
     "frequent, and farther": ("lagnuge", 0, {"lagnuage": 3, "language": 900}, "language"),
+    "near before frequent": ("quesrt", 0, {"quest": 9, "query": 600}, "quest"),
     "the first of equals": ("abcdx", 0, {"abcdz": 5, "abcdy": 5}, "abcdy"),
     "short: one edit": ("modxx", 0, {"model": 900}, None),
     "too short": ("llm", 0, {"llms": 900}, None),
@@ -69,6 +70,7 @@ MEANT = {
     "rare itself": ("modle", 0, {"model": 2}, None),
     "known": ("modes", 3, {"model": 900}, None),
     "hardly known": ("modle", 1, {"model": 900}, "model"),
+    "hardly known, two edits": ("modlle", 1, {"model": 9000}, None),
     "hardly known, the other not much more": ("modle", 1, {"model": 20}, None),
     "the word itself": ("model", 2, {"model": 2, "modal": 900}, "modal"),
 }  # fmt: skip
@@ -98,3 +100,44 @@ CORRECTED = {
 def test_corrected(query: str, better: Mapping[tuple[str, str], str], found: str) -> None:
     assert str(corrected(parse(query), better)) == found
     parse(found)
+
+
+NAMES = {
+    "a name": ("Ada Lovelace", ['author:"Ada Lovelace"', "author:Ada author:Lovelace"]),
+    "one word": ("Lovelace", ["author:Lovelace"]),
+    "in quotes": ('"Ada Lovelace"', ['author:"Ada Lovelace"', "author:Ada author:Lovelace"]),
+    "with a hyphen": ("Li-Wei", ['author:"Li Wei"', "author:Li author:Wei"]),
+    "an operator": ('Ada "AND"', ['author:"Ada AND"', 'author:Ada author:"AND"']),
+    "papers by": (
+        "papers by Bo Li",
+        ['author:"Bo Li"', "author:Bo author:Li", 'author:"papers by Bo Li"',
+         "author:papers author:by author:Bo author:Li"],
+    ),
+    "by nobody": ("by", ["author:by"]),
+    "too long": ("a b c d e f", []),
+    "a filter": ("Ada -Lovelace", []),
+    "an alternative": ("Ada OR Bo", []),
+    "a field": ("title:Ada Bo", []),
+    "a beginning": ("Ada Love*", []),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("query", "names"), NAMES.values(), ids=NAMES.keys())
+def test_words_as_names(query: str, names: list[str]) -> None:
+    assert list(map(str, as_names(parse(query)))) == names
+
+
+SHORT = {
+    "a question": ("what is RLHF?", "RLHF?"),
+    "papers about": ("recent papers about GPT-4o agents", "GPT-4o agents"),
+    "small words alone": ('"to" be', None),
+    "no small word": ("large models", None),
+    "a phrase of small words": ('"how to" plan', "plan"),
+    "a filter": ("what is -RLHF", None),
+}
+
+
+@pytest.mark.parametrize(("query", "short"), SHORT.values(), ids=SHORT.keys())
+def test_words_without_the_small_ones(query: str, short: str | None) -> None:
+    found = in_short(parse(query))
+    assert (str(found) if found else None) == short

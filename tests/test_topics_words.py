@@ -36,6 +36,8 @@ TERMS = {
     "apostrophe": ("don't d’Alembert", "don t d alembert"),
     "underscore": ("A_B", "a b"),
     "soft hyphen": ("trans\u00adformer", "transformer"),
+    "vowels that are marks": ("हिन्दी भाषा", "हनद भष"),
+    "marks around and after": ("1\ufe0f\u20e3 e\u20dd x\u034fy", "1 e xy"),
     "nothing": (" -- !? ", ""),
 }
 

@@ -27,6 +27,7 @@ from digest.storage.database import writing
 from digest.tokens import Purpose
 from digest.web import WebSite, chart, periods
 from digest.web.app import create_app
+from digest.web.feeds import Feed, atom, json_feed
 from digest.web.languages import nearest, preferred
 from tests.web_site import (
     NOW,
@@ -350,11 +351,11 @@ def test_a_paper_by_thousands_fits_a_page(web: Running) -> None:
 
 
 def balanced(entry: str) -> None:
-    """No text ends its field: braces pair up, but for those that are written as text."""
+    """No text ends its field: braces pair up, and BibTeX counts those behind a backslash too."""
     depth = 0
-    for found in re.finditer(r"\\.|[{}]", entry, re.DOTALL):
-        depth += {"{": 1, "}": -1}.get(found[0], 0)
-        assert depth >= 0
+    for place, char in enumerate(entry):
+        depth += {"{": 1, "}": -1}.get(char, 0)
+        assert depth > 0 or place < entry.index("{") or place >= len(entry) - 2
     assert depth == 0
     assert entry.count("@") >= 1
     assert entry.endswith("\n}\n")
@@ -365,15 +366,15 @@ def test_bibtex_of_an_arxiv_paper() -> None:
         id=1,
         title="100% of Agents & {Braces}_1",
         url="https://arxiv.org/abs/2605.01234",
-        authors=("José Álvarez", "Sand, and Co", "Plain Name"),
+        authors=("José Álvarez", "Sand, and Co", "Plain Name", "Others"),
         categories=("cs.AI",),
         arxiv_id="2605.01234",
         published_at=DAY,
     )
     assert bibtex(paper) == (
         "@misc{alvarez2026100,\n"
-        r"  title = {{100\% of Agents \& \{Braces\}\_1}}," + "\n"
-        "  author = {José Álvarez and {Sand, and Co} and Plain Name},\n"
+        r"  title = {{100\% of Agents \& \textbraceleft{}Braces\textbraceright{}\_1}}," + "\n"
+        "  author = {José Álvarez and {Sand, and Co} and Plain Name and {Others}},\n"
         "  year = {2026},\n"
         "  eprint = {2605.01234},\n"
         "  archiveprefix = {arXiv},\n"
@@ -446,6 +447,18 @@ def test_feeds_have_the_newest_day(web: Running) -> None:
     assert [item["id"] for item in items] == [entry.id for entry in found.entries]
 
 
+@pytest.mark.parametrize("public", [True, False])
+def test_an_item_of_nothing_is_an_item(public: bool) -> None:
+    nothing = Paper(id=1, title="", url="x:y", authors=("\x00",), categories=("\x0b",))
+    feed = Feed(title="T", path="/", papers=[nothing])
+    names = {"base": "https://x.example.org", "here": "https://x.example.org/feed"}
+    [item] = json.loads(json_feed(feed, **names, public=public))["items"]
+    assert item["content_text"] == ""
+    assert not {"authors", "tags"} & item.keys()
+    [entry] = feedparser.parse(atom(feed, **names, public=public)).entries
+    assert entry.link == ("https://x.example.org/p/1" if public else "https://x.example.org/")
+
+
 def test_an_empty_feed_is_a_feed(web: Running) -> None:
     assert not feedparser.parse(web.get("/feed.atom").content).bozo
     assert json.loads(web.get("/feed.json").content)["items"] == []
@@ -460,6 +473,8 @@ def test_who_has_it_does_not_get_it_again(web: Running, path: str) -> None:
         again = web.client.get(path, headers={"If-None-Match": asked})
         assert (again.status_code, again.content) == (304, b"")
         assert again.headers["etag"] == tag
+    twice = [("If-None-Match", '"x"'), ("If-None-Match", tag)]
+    assert web.client.get(path, headers=twice).status_code == 304
     assert web.client.get(path, headers={"If-None-Match": '"other"'}).status_code == 200
     add_paper(web.engine, "Two", DAY + timedelta(days=31))
     assert web.client.get(path, headers={"If-None-Match": tag}).status_code == 200

@@ -19,6 +19,7 @@ from digest.storage.database import writing
 from digest.web import lists
 from tests.web_site import NOW, Running, serving, words
 
+MORE = " Nothing that is said here has to do with it at all, or nearly. Of these a Quagga is one."
 DAY = datetime(2026, 5, 28, 6, tzinfo=UTC)
 
 
@@ -38,10 +39,11 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
                 title=title,
                 url=f"https://papers.example.org/{number}",
                 listed_at=DAY - timedelta(days=number),
-                abstract=f"We show that {title.lower()}.",
+                abstract=f"We show that {title.lower()}." + MORE * (number == 40),
                 authors=("Ada Lovelace",),
                 categories=("cs.AI",),
                 signals={"upvotes": 100 - number},
+                arxiv_id="2605.00001" if number == 1 else None,
             )
             for number, title in enumerate(titles)
         )
@@ -83,6 +85,16 @@ def test_what_was_found_is_marked_and_nothing_else_is(web: Running) -> None:
     assert "&lt;b&gt;&amp;" in response.text
 
 
+def test_what_was_found_is_seen(web: Running) -> None:
+    # In its third sentence, behind the claim that stands for the paper elsewhere.
+    page = html.fromstring(web.get("/search?q=quagga").text)
+    [gist] = page.cssselect(".gist")
+    assert words(gist) == "Of these a Quagga is one."
+    assert [words(mark) for mark in page.cssselect("mark")] == ["Quagga"]
+    page = html.fromstring(web.get("/search?q=title:survey+30").text)
+    assert [words(node) for node in page.cssselect(".gist")] == ["We show that survey number 30."]
+
+
 def test_orders_and_pages(web: Running) -> None:
     pages = [found(web, "survey", f"&by=date&page={page}") for page in (1, 2)]
     assert [title for page in pages for title in page] == [
@@ -114,6 +126,36 @@ def test_what_was_mistyped_gets_a_suggestion(web: Running) -> None:
     [link] = page.cssselect(".notice a")
     assert (words(link), link.get("href")) == ("survey", "/search?q=survey")
     assert not html.fromstring(web.get("/search?q=survey").text).cssselect(".notice")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2605.00001v2",
+        "arXiv:2605.00001 [cs.AI]",
+        "https://arxiv.org/pdf/2605.00001",
+        "hf.co/papers/2605.00001",
+    ],
+)
+def test_what_names_a_paper_finds_it(web: Running, text: str) -> None:
+    page = html.fromstring(web.get(f"/search?q={quote(text)}").text)
+    assert [words(node) for node in page.cssselect("article h2")] == ["World models for agents"]
+    assert "1 paper" in words(page)
+    assert "no filter" not in words(page)
+    # Nothing new will ever be found by it.
+    assert not page.cssselect("form[action='/subscribe'], link[rel=alternate], .head nav")
+    assert web.get(f"/search?q={quote(text)}&page=2").status_code == 404
+
+
+def test_what_names_no_paper_of_ours_is_looked_for_as_words(web: Running) -> None:
+    assert "No paper matches." in words(web.get("/search?q=2605.00002"))
+
+
+def test_a_name_gets_a_suggestion(web: Running) -> None:
+    page = html.fromstring(web.get("/search?q=papers+by+ada+lovelace").text)
+    [link] = page.cssselect(".notice a")
+    assert words(link) == 'author:"ada lovelace"'
+    assert len(found(web, words(link))) == lists.PAGE
 
 
 def test_a_paper_has_similar_ones_beside_it(web: Running) -> None:

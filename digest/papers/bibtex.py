@@ -9,11 +9,12 @@ from digest.models import Paper
 
 AUTHORS = 100  # a list of references ends before the list of a collaboration does
 
-# What TeX would take for a command. A brace or backslash of a title is text too.
+# What TeX would take for a command. A brace or backslash of a title is text too, and BibTeX counts
+# the braces behind backslashes as it does all others: one alone would swallow the rest of the file.
 _SPECIAL = {
     "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
+    "{": r"\textbraceleft{}",
+    "}": r"\textbraceright{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     **{char: f"\\{char}" for char in "$&#_%"},
@@ -23,7 +24,7 @@ _SMALL = frozenset({"a", "an", "and", "are", "do", "for", "from", "in", "is", "o
 
 
 def bibtex(paper: Paper) -> str:
-    """One entry: `@misc` with the arXiv id, else `@article`; fields without a value are left out.
+    """One entry: `@article` of a journal, else `@misc`; fields without a value are left out.
 
     Names stay as the source writes them: where a family name begins is not known.
     """
@@ -40,7 +41,7 @@ def bibtex(paper: Paper) -> str:
         "url": _address(paper.url),
     }
     rows = [f"  {name} = {{{value}}}" for name, value in fields.items() if value]
-    kind = "misc" if paper.arxiv_id else "article"
+    kind = "article" if fields["journal"] else "misc"
     return f"@{kind}{{{_key(paper, year)},\n" + ",\n".join(rows) + "\n}\n"
 
 
@@ -63,8 +64,9 @@ def _authors(paper: Paper) -> list[str]:
 
 def _name(author: str) -> str:
     name = _text(author)
-    # A comma or an "and" would make it another name, or two.
-    return f"{{{name}}}" if "," in name or " and " in f" {name.lower()} " else name
+    # A comma or an "and" would make it another name, or two, and "others" nobody's.
+    whole = "," in name or " and " in f" {name.lower()} " or name.lower() == "others"
+    return f"{{{name}}}" if whole else name
 
 
 def _text(text: str) -> str:

@@ -99,6 +99,22 @@ def parse_doi(text: str) -> str | None:
     return text
 
 
+def named_in(text: str) -> tuple[str, str] | None:
+    """The first strong key, `("arxiv", id)` or `("doi", doi)`, that stands in what was pasted.
+
+    Takes what `parse_arxiv_id` and `parse_doi` take, addresses without their https:// too, alone or
+    among other words: "Ada Lovelace, arXiv:2605.00001v2 [cs.LG], 2026".
+    """
+    for found in (text, *text.split()):
+        written = found.strip(" \t\r\n<>()[]{}\"'“”„«»,;.")
+        for one in (written, f"https://{written}"):
+            if arxiv := parse_arxiv_id(one):
+                return "arxiv", arxiv[0]
+            if doi := parse_doi(one):
+                return "doi", doi
+    return None
+
+
 def identifiers(record: Record) -> tuple[tuple[str, str], ...]:
     """The record's strong keys, `("arxiv", id)` before `("doi", doi)`; its own address counts."""
     keys = []

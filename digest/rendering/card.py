@@ -7,7 +7,7 @@ something that a reader can see has changed.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypedDict
@@ -39,6 +39,7 @@ class Entry:
     card: bool = True  # False: one line under "also today"
     full: bool = False  # the whole abstract, in the place of the summary
     noted: bool = False  # there is room for reasons that are one person's
+    found: bool = False  # by somebody's words, one of which is to be seen
 
 
 class Link(TypedDict):
@@ -112,7 +113,8 @@ def heading(title: str) -> str:
 def summary(entry: Entry) -> list[Run]:
     """The source's one sentence, else the first claim of the abstract, with the marks inside it.
 
-    Who wants it full gets the whole abstract, where there is one.
+    What was found has another sentence where no mark would be seen otherwise. Who wants it full
+    gets the whole abstract, where there is one.
     """
     if entry.full and entry.paper.abstract:
         marks = [mark for mark in entry.marks if mark.field == "abstract"]
@@ -121,12 +123,33 @@ def summary(entry: Entry) -> list[Run]:
     whole: str = getattr(entry.paper, field)
     shown = whole if field == "summary" and len(whole) <= LONGEST_SUMMARY else _gist(whole)
     start = whole.find(shown)
+    end = start + len(shown)
+    if entry.found and not any(_is_seen(mark, field, start, end) for mark in entry.marks):
+        for sentence, begins in _placed(sentences(entry.paper.abstract), entry.paper.abstract):
+            ends = begins + len(sentence)
+            if any(_is_seen(mark, "abstract", begins, ends) for mark in entry.marks):
+                field, shown, start = "abstract", sentence, begins
+                break
     marks = [
         Mark(field=field, start=mark.start - start, end=mark.end - start)
         for mark in entry.marks
         if mark.field == field
     ]
     return _shortened(runs(shown, marks), LONGEST_SUMMARY)
+
+
+def _is_seen(mark: Mark, field: str, start: int, end: int) -> bool:
+    """Whether a mark is in the title, or begins where this part of a field is shown."""
+    return mark.field == "title" or (mark.field == field and start <= mark.start < end)
+
+
+def _placed(parts: Iterable[str], whole: str) -> Iterator[tuple[str, int]]:
+    """Each part, which are in order, and where it begins."""
+    end = 0
+    for part in parts:
+        start = whole.find(part, end)
+        yield part, start
+        end = start + len(part)
 
 
 def _shortened(pieces: list[Run], limit: int) -> list[Run]:

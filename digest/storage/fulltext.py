@@ -28,6 +28,7 @@ _FIELDED: Mapping[str, tuple[str, str]] = {
     "org": ("o/", "A"),
     "author": (AUTHOR, "A"),
 }
+_NAMED = "/"  # before a name, which no word and no beginning of one (ca*) may be taken for
 _WEIGHTS = {"title": "A", "keyword": "B", "summary": "C", "abstract": "D"}
 
 
@@ -116,7 +117,7 @@ def tsvector(spelled: str) -> str:
                 size += 2
                 known.append(f"{place}{weight}")
         place += 1
-    for name in lines["names"].split():
+    for name in (_NAMED + written for written in lines["names"].split()):
         size += len(name) + 8
         if size > _BYTES:
             unheld = True
@@ -149,7 +150,7 @@ def tsquery(query: Query) -> str:
             phrase = " <-> ".join(f"{term}{end}" for term, end in zip(found, ends, strict=True))
             return f"({phrase})"
         case Name():
-            name = _lexeme(spell_name(query.field, query.folded))
+            name = _lexeme(_NAMED + spell_name(query.field, query.folded))
             return f"{name}:*" if query.prefix else name
         case _:
             raise TypeError(f"{query} is nothing that full text knows")

@@ -111,14 +111,14 @@ def recent_days(connection: Connection, *, limit: int = 7) -> list[tuple[date, i
     return [(row[0], row[1]) for row in rows]
 
 
-def by_arxiv_id(connection: Connection, arxiv_id: str) -> Paper:
-    """The paper that has this canonical arXiv id, or had it before it was merged; NotFound."""
+def by_key(connection: Connection, kind: str, value: str) -> Paper:
+    """The paper that has this arXiv id or DOI, or had it before it was merged; NotFound."""
     name = schema.identifier
     paper_id = connection.execute(
-        select(name.c.paper_id).where(name.c.kind == "arxiv", name.c.value == arxiv_id)
+        select(name.c.paper_id).where(name.c.kind == kind, name.c.value == value)
     ).scalar_one_or_none()
     if paper_id is None:
-        raise NotFound(f"There is no paper {arxiv_id}.")
+        raise NotFound(f"There is no paper {value}.")
     return papers.get(connection, paper_id)
 
 

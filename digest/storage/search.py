@@ -1,10 +1,11 @@
 """Search over all papers: what a topic with the same filter would match, best or newest first.
 
-Relevance: papers whose title has all that was asked for come first; then the database's own
-measure of how often the words stand where (FTS5: bm25, by which rare words weigh more; PostgreSQL:
-ts_rank, by which words that stand together do), a word in the title, a keyword or the summary
-weighing more than one in the abstract; then the newer paper. By date is by the day on which a
-source listed a paper last, then by its number.
+Relevance: papers whose title has all that was asked for come first, and of these the ones that have
+the words side by side as they were typed; then the database's own measure of how often the words
+stand where (FTS5: bm25, by which rare words weigh more; PostgreSQL: ts_rank, by which words that
+stand together do), a word in the title, a keyword or the summary weighing more than one in the
+abstract; then the newer paper. Whose papers they are ranks none before another. By date is by the
+day on which a source listed a paper last, then by its number.
 
 Of more than MOST matches only the newest MOST are looked at, in either order: to rank all papers
 with a word like "model" takes longer than anybody waits.
@@ -23,7 +24,7 @@ from digest.models import Mark, Paper
 from digest.storage.fulltext import fts5, is_long, tsquery
 from digest.storage.matches import Sought, at_places, gathered, matching
 from digest.topics.match import index, match
-from digest.topics.normal import asked, in_title, leaves, normal
+from digest.topics.normal import Leaf, asked, in_title, leaves, normal, side_by_side
 from digest.topics.query import Or, Query, Text
 
 MOST = 5_000
@@ -125,19 +126,26 @@ def _ranked(
 ) -> list[int]:
     """The places, at least the first so many, in order of relevance; they are in order of date."""
     words = asked(normal(query))
-    if words is None or any(map(is_long, leaves(words))):
+    if words is None or any(map(is_long, leaves(words))) or all(map(_is_of_whom, leaves(words))):
         return list(places)
     titled = _titled(connection, words, places)
+    together = titled and _titled(connection, side_by_side(words), places)
     first = [place for place in places if place in titled]
     if len(first) >= needed:
         places = first  # all others come after these
     scores = _scores(connection, query, words, places)
-    return sorted(places, key=lambda place: (place not in titled, -scores.get(place, 0.0), -place))
+
+    def key(place: int) -> tuple[bool, bool, float, int]:
+        return place not in titled, place not in together, -scores.get(place, 0.0), -place
+
+    return sorted(places, key=key)
 
 
-def _titled(connection: Connection, words: Query, places: Sequence[int]) -> set[int]:
+def _titled(connection: Connection, words: Query | None, places: Sequence[int]) -> set[int]:
     """Those whose title has all that was asked for, of what may stand anywhere."""
-    if not any(isinstance(leaf, Text) and leaf.field in {"", "title"} for leaf in leaves(words)):
+    if words is None or not any(
+        isinstance(leaf, Text) and leaf.field in {"", "title"} for leaf in leaves(words)
+    ):
         return set()
     wanted = in_title(words)
     if connection.dialect.name == "sqlite":
@@ -155,6 +163,14 @@ def _titled(connection: Connection, words: Query, places: Sequence[int]) -> set[
             " AND place + 0 >= :last"
         )
     return set(gathered(connection, statement, {"words": asked_for, "last": places[-1]}))
+
+
+def _is_for_titles(leaf: Leaf) -> bool:
+    return isinstance(leaf, Text) and leaf.field in {"", "title"}
+
+
+def _is_of_whom(leaf: Leaf) -> bool:
+    return isinstance(leaf, Text) and leaf.field in {"author", "org"}
 
 
 def _scores(

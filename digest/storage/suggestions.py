@@ -11,10 +11,10 @@ from digest import schema
 from digest.storage.database import given, listed, packed, unpacked
 from digest.storage.index import frequencies
 from digest.storage.search import count
-from digest.topics.correction import RARE, corrected, meant, reach
+from digest.topics.correction import RARE, as_names, corrected, in_short, meant, reach
 from digest.topics.language import parse
 from digest.topics.normal import leaves, normal
-from digest.topics.query import Query, Text
+from digest.topics.query import And, Query, Text
 from digest.topics.spelling import AUTHOR
 
 _NEAR = 2_000  # words that are compared with one that was typed, the most frequent first
@@ -25,7 +25,33 @@ _term = schema.term
 
 
 def suggest(connection: Connection, query: Query) -> str | None:
-    """`query` with its unknown words corrected, if that finds more; None: nothing better is known.
+    """Another filter than `query` that finds more; None: nothing better is known.
+
+    The words as an author's name, with unknown words corrected, or without the small ones. Not as
+    one name corrected, for every word is near to some name.
+    """
+    found = count(connection, query)
+    for other in _others(connection, query):
+        if count(connection, other) > found:
+            return str(other)
+    return None
+
+
+def _others(connection: Connection, query: Query) -> Iterator[Query]:
+    names, short = list(as_names(query)), in_short(query)
+    yield from names
+    if better := _corrected(connection, query):
+        yield better
+    for name in names:
+        several = isinstance(name, And) or (isinstance(name, Text) and len(name.terms) > 1)
+        if several and (better := _corrected(connection, name)):
+            yield better
+    if short is not None:
+        yield _corrected(connection, short) or short
+
+
+def _corrected(connection: Connection, query: Query) -> Query | None:
+    """`query` with its unknown words corrected; None where none of them is near to a known one.
 
     Looked for is a word of about the same length that begins with the first or the second letter
     of what was typed; or with another letter, and then with what was typed, or with that but for
@@ -45,10 +71,7 @@ def suggest(connection: Connection, query: Query) -> str | None:
         for field, term in unknown[:_WORDS]
         if (found := _meant(connection, term, known.get(typed[field, term], 0), field))
     }
-    if not better:
-        return None
-    found = str(corrected(query, better))
-    return found if count(connection, parse(found)) > count(connection, query) else None
+    return parse(str(corrected(query, better))) if better else None
 
 
 def _meant(connection: Connection, word: str, papers: int, field: str) -> str | None:

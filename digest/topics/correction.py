@@ -7,15 +7,24 @@ that edits no letter twice).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
+from digest.topics.language import parse
 from digest.topics.query import And, Not, Or, Query, Text
 from digest.topics.words import stem, words
 
 SHORTEST = 4  # letters; shorter words are names of things, and near to everything
 RARE = 3  # a word in fewer papers may be a mistake
-PRICE = 20  # so many times as many papers have to hold a word for each edit that it takes
+PRICE = 150  # so many times as many papers have to hold a word for each edit that it takes
+NAME = 5  # words that a name has at most
+# What a question has beside its words; titles are English, whoever asks.
+_QUESTIONS = """
+a about an and any are as at be by can could do does for from give have how i in is it latest me my
+new of on or our paper papers please recent should show some than that the their there these this to
+using via was we what when where which who why with work would you
+"""
+_SMALL = frozenset(_QUESTIONS.split())
 
 
 def reach(word: str) -> int:
@@ -50,9 +59,10 @@ def meant(word: str, papers: int, vocabulary: Iterable[tuple[str, int]]) -> str 
     """The term that was meant by a word which `papers` have, or None: nothing better is known.
 
     Each edit has to be worth it: of two terms the one wins whose number of papers is greater when
-    it is divided by PRICE for each edit; then the nearer one, then the first by alphabet.
+    it is divided by PRICE for each edit; then the nearer one, then the first by alphabet. A word
+    that is in a paper may be right, so only one edit is made in it.
     """
-    most = reach(word)
+    most = min(reach(word), 1) if papers else reach(word)
     if not most or papers >= RARE:
         return None
     found: list[tuple[float, int, str]] = []
@@ -82,6 +92,38 @@ def corrected(query: Query, better: Mapping[tuple[str, str], str]) -> Query:
             return replace(query, text=text)
         case _:
             return query
+
+
+def as_names(query: Query) -> Iterator[Query]:
+    """Words alone as what an author is called: side by side, then in any order; after a "by" first.
+
+    A name is no subject: by itself it finds what is written about somebody.
+    """
+    typed = [leaf.text[at.start : at.end] for leaf in _plain(query) for at in words(leaf.text)]
+    begins = max((at + 1 for at, word in enumerate(typed) if word.casefold() == "by"), default=0)
+    for some in (typed[begins:], typed) if begins else (typed,):
+        if 0 < len(some) <= NAME:
+            yield parse(f'author:"{" ".join(some)}"')
+            if len(some) > 1:
+                yield parse(" ".join(f'author:"{word}"' for word in some))
+
+
+def in_short(query: Query) -> Query | None:
+    """Words alone without the small ones, where some of them go and others are left."""
+    typed = _plain(query)
+    kept = [
+        leaf for leaf in typed if not {at.term for at in words(leaf.text, stemmed=False)} <= _SMALL
+    ]
+    if not 0 < len(kept) < len(typed):
+        return None
+    return kept[0] if len(kept) == 1 else And(parts=tuple(kept))
+
+
+def _plain(query: Query) -> list[Text]:
+    """What a query asks for that asks for nothing but words, wherever they stand; else nothing."""
+    parts = query.parts if isinstance(query, And) else (query,)
+    found = [part for part in parts if isinstance(part, Text) and not (part.field or part.prefix)]
+    return found if len(found) == len(parts) else []
 
 
 def _shown(term: str, *, plural: bool) -> str:

@@ -101,6 +101,19 @@ def in_title(query: Query) -> Query:
             return query
 
 
+def side_by_side(query: Query) -> Query | None:
+    """Words of a query that is `asked`, as they were typed; None where that is no other query."""
+    parts = query.parts if isinstance(query, And) else ()
+    found = [part for part in parts if isinstance(part, Text) and not part.field]
+    if not found or len(found) < len(parts) or any(part.prefix for part in found[:-1]):
+        return None
+    return replace(
+        found[-1],
+        text=" ".join(part.text for part in found),
+        terms=tuple(term for part in found for term in part.terms),
+    )
+
+
 def _apart(phrase: Text) -> Query:
     # An abstract's words are looked for everywhere: where a term stands is what is not known.
     field = "" if phrase.field == "abstract" else phrase.field

@@ -1,6 +1,7 @@
 """What a word is: the one definition that filters, highlights and a full-text index share.
 
 - Case and accents do not count, nor do forms of one character: "Erdős" is "erdos", "M²" is "m2".
+  No other mark that stands on a letter or digit ends a word either, such as a vowel of Hindi.
 - A word is a run of letters, or digits with the letters behind them ("3D", "16x"). It ends at
   everything else, so "multi-agent" is the two adjacent words of "multi agent", and where a digit
   follows a letter: "GPT-4", "GPT 4" and "gpt4" are all `gpt` `4`, while "GPT-4o" is `gpt` `4o`.
@@ -141,5 +142,5 @@ def _fold_char(char: str) -> str:
         return ""
     decomposed = unicodedata.normalize("NFKD", char.casefold())
     return "".join(
-        part for part in decomposed.casefold() if not unicodedata.combining(part)
+        part for part in decomposed.casefold() if unicodedata.category(part)[0] != "M"
     ).translate(_LETTERS)

@@ -22,7 +22,7 @@ def conditional(
     kept = {"ETag": tag, "Cache-Control": "no-store" if private else f"public, max-age={seconds}"}
     if "vary" in response.headers:
         kept["Vary"] = response.headers["vary"]
-    asked = request.headers.get("if-none-match", "")
+    asked = ", ".join(request.headers.getlist("if-none-match"))
     if asked.strip() == "*" or tag in {found.removeprefix("W/") for found in _TAG.findall(asked)}:
         return Response(status_code=304, headers=kept)
     response.headers.update(kept)

@@ -70,8 +70,10 @@ def atom(feed: Feed, *, base: str, here: str, public: bool) -> bytes:
         if public:
             page = base + paper_path(paper.name)
             _add(entry, "link", rel="alternate", type="text/html", href=page)
-        if url:
-            _add(entry, "link", rel="related" if public else "alternate", href=url)
+            if url:
+                _add(entry, "link", rel="related", href=url)
+        else:  # RFC 4287, 4.1.2: without content an entry leads somewhere
+            _add(entry, "link", rel="alternate", href=url or base + feed.path)
         for author in paper.authors[:AUTHORS]:
             _add(ET.SubElement(entry, "author"), "name", one_line(author) or "?")
         if not paper.authors:  # RFC 4287, 4.1.2: an entry has an author, or its feed has
@@ -95,8 +97,10 @@ def json_feed(feed: Feed, *, base: str, here: str, public: bool) -> bytes:
             "summary": one_line(paper.summary),
             "date_published": _instant(paper.published_at) if paper.published_at else "",
             "date_modified": _instant(_updated(paper)),
-            "authors": [{"name": one_line(author)} for author in paper.authors[:AUTHORS]],
-            "tags": [one_line(category) for category in paper.categories],
+            "authors": [
+                {"name": name} for author in paper.authors[:AUTHORS] if (name := one_line(author))
+            ],
+            "tags": [name for category in paper.categories if (name := one_line(category))],
         }
         for paper in feed.papers
     ]
@@ -105,7 +109,11 @@ def json_feed(feed: Feed, *, base: str, here: str, public: bool) -> bytes:
         "title": feed.title,
         "home_page_url": base + feed.path,
         "feed_url": here,
-        "items": [{name: value for name, value in item.items() if value} for item in items],
+        # The one thing beside its id that an item has to have is what it says, be it nothing.
+        "items": [
+            {name: value for name, value in item.items() if value or name == "content_text"}
+            for item in items
+        ],
     }
     return json.dumps(whole, ensure_ascii=False).encode("utf-8", "replace")
 

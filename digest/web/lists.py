@@ -29,8 +29,10 @@ def page_number(request: Request, *, pages: int = 10**5) -> int:
 def cards(web: Web, request: Request, found: Iterable[Paper | Hit]) -> list[tuple[Paper, View]]:
     """Papers, or what a search found, each with what its card says."""
     language = web.language(request)
-    hits = [one if isinstance(one, Hit) else Hit(paper=one, marks=()) for one in found]
-    return [
-        (hit.paper, view(Entry(paper=hit.paper, marks=hit.marks), language=language))
-        for hit in hits
+    entries = [
+        Entry(paper=one.paper, marks=one.marks, found=True)
+        if isinstance(one, Hit)
+        else Entry(paper=one)
+        for one in found
     ]
+    return [(entry.paper, view(entry, language=language)) for entry in entries]

@@ -85,7 +85,7 @@ def _find(connection: Connection, name: str) -> Paper:
         if (number := natural(name)) and name[0] != "0":
             return papers.get(connection, number)
         if found := parse_arxiv_id(name):
-            return listings.by_arxiv_id(connection, found[0])
+            return listings.by_key(connection, "arxiv", found[0])
     except NotFound:
         pass
     raise HTTPException(404)

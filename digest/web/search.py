@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from urllib.parse import urlencode
 
+from sqlalchemy import Connection
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from digest.errors import NotFound
 from digest.interests import Refusal, read_search
+from digest.papers.identity import named_in
 from digest.storage.database import reading
-from digest.storage.search import Found, Order, search
+from digest.storage.listings import by_key
+from digest.storage.search import Found, Hit, Order, search
 from digest.storage.suggestions import suggest
 from digest.topics.box import Said, read
 from digest.web.feeds import Feed, answer
@@ -21,17 +25,24 @@ FEW = 3  # results, with which somebody may have mistyped
 
 
 def page(web: Web, request: Request) -> Response:
-    """What the box's text finds, read as a filter or else as plain words; never an error."""
+    """What the box's text finds, read as a filter or else as plain words; never an error.
+
+    Text that names a paper, by its arXiv id, its DOI or the address of its page, finds that paper.
+    """
     asked = read(request.query_params.get("q", ""))
     order = _order(request)
-    found, meant = Found(hits=(), count=0), None
+    found, named, meant = Found(hits=(), count=0), None, None
     if asked.query is not None:
         with reading(web.engine) as connection:
             number = page_number(request)
-            found = search(
-                connection, asked.query, order=order, start=(number - 1) * PAGE, limit=PAGE
-            )
-            if found.count <= FEW:
+            named = _named(connection, asked.text)
+            if named is not None:
+                found = Found(hits=(named,), count=1)
+            else:
+                found = search(
+                    connection, asked.query, order=order, start=(number - 1) * PAGE, limit=PAGE
+                )
+            if found.count <= FEW and named is None:
                 meant = suggest(connection, asked.query)
     pages = max(1, -(-found.count // PAGE))
     number = page_number(request, pages=pages)
@@ -41,8 +52,9 @@ def page(web: Web, request: Request) -> Response:
         "search.html",
         asked=asked,
         refusal=mailed.said(language.gettext) if isinstance(mailed, Refusal) else "",
-        plain_words=Said.PLAIN in asked.said,
-        cut=Said.CUT in asked.said,
+        named=named is not None,
+        plain_words=Said.PLAIN in asked.said and named is None,
+        cut=Said.CUT in asked.said and named is None,
         found=found,
         meant=meant,
         papers=cards(web, request, found.hits),
@@ -65,6 +77,16 @@ def feed(web: Web, kind: str, request: Request) -> Response:
     path = _address("/search", asked.text, Order.RELEVANCE)
     whole = Feed(title=f"{asked.text} · {web.site.name}", path=path, papers=found.papers)
     return answer(web, request, kind, whole)
+
+
+def _named(connection: Connection, text: str) -> Hit | None:
+    key = named_in(text)
+    if key is None:
+        return None
+    try:
+        return Hit(paper=by_key(connection, *key), marks=())
+    except NotFound:
+        return None
 
 
 def _order(request: Request) -> Order:
