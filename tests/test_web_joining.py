@@ -285,6 +285,7 @@ def test_who_may_subscribe(
             for url in ("/", "/subscribe")
         ]
         assert [bool(box) for box in boxes] == [signup != "closed"] * 2
+        assert ("Get trending papers" in words(there.get("/"))) == (signup != "closed")
         # Whoever is in keeps their way, and goes no other one out.
         path = link.removeprefix(readers.house.url)
         assert there.post("/me", email=person.address).status_code == 200
