@@ -143,9 +143,7 @@ def _ranked(
 
 def _titled(connection: Connection, words: Query | None, places: Sequence[int]) -> set[int]:
     """Those whose title has all that was asked for, of what may stand anywhere."""
-    if words is None or not any(
-        isinstance(leaf, Text) and leaf.field in {"", "title"} for leaf in leaves(words)
-    ):
+    if words is None or not any(map(_is_for_titles, leaves(words))):
         return set()
     wanted = in_title(words)
     if connection.dialect.name == "sqlite":
