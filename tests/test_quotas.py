@@ -113,9 +113,38 @@ def test_who_is_refused_uses_up_nothing(lite: Reception) -> None:
     lite.changes = {
         "limits": Limits(account_mails_daily=1, signups_hourly=3, confirmations_hourly=2)
     }
-    answers = [lite.ask(), lite.ask(), lite.ask(BOB), lite.ask("carol@example.org")]
-    assert answers == [None, Refusal.ADDRESS, None, Refusal.BUSY]
+    answers = [lite.ask(), lite.ask(BOB), lite.ask("carol@example.org")]
+    assert answers == [None, None, Refusal.BUSY]
     assert lite.lose("carol@example.org") is None  # a lost link is no confirmation
+
+
+def test_an_address_that_had_its_mails_is_answered_as_any(lite: Reception) -> None:
+    """Whoever has an account has mails of their own doing: a refusal would tell of them."""
+    lite.changes = {
+        "limits": Limits(account_mails_daily=1, signups_hourly=5, confirmations_hourly=3)
+    }
+    assert [lite.ask(), lite.ask(), lite.lose(), lite.ask(BOB)] == [None] * 4
+    assert lite.answer() == 4
+    assert lite.kinds() == [("confirm", ADA), ("confirm", BOB)]
+    # It is counted as any, too, or the next answer would tell.
+    assert lite.ask("carol@example.org") is Refusal.BUSY
+    assert [lite.lose("dave@example.org"), lite.lose()] == [None, Refusal.NETWORK]
+
+
+def test_nobody_has_the_dns_asked_more_often_than_they_may_ask(lite: Reception) -> None:
+    asked: list[str] = []
+
+    def takes_mail(domain: str) -> bool:
+        asked.append(domain)
+        return domain == "example.org"
+
+    lite.changes = {
+        "limits": Limits(account_mails_daily=9, signups_hourly=3, confirmations_hourly=9),
+        "takes_mail": takes_mail,
+    }
+    answers = [lite.ask(f"a@{n}.example.net") for n in range(2)] + [lite.ask(), lite.ask(BOB)]
+    assert answers == [Refusal.NO_MAIL, Refusal.NO_MAIL, None, Refusal.NETWORK]
+    assert asked == ["0.example.net", "1.example.net", "example.org"]
 
 
 def test_a_lost_link_of_somebody_pending_counts_as_a_confirmation(lite: Reception) -> None:

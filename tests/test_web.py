@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import socket
@@ -13,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 from lxml import html
+from starlette.types import Message
 
 from digest.errors import Busy, SettingsError, TemplateError
 from digest.storage import listings
@@ -271,6 +273,29 @@ def test_a_long_body_is_refused(web: Running) -> None:
     streamed = web.client.post(path, content=iter([body]), headers=form)
     assert (known.status_code, streamed.status_code) == (413, 413)
     assert "content-security-policy" in known.headers
+
+
+def test_half_a_form_is_no_fault_of_ours(web: Running) -> None:
+    """Whoever goes away in the middle of it leaves one line in the log and no trace."""
+    half = {"type": "http.request", "body": b"List-Unsubscribe=", "more_body": True}
+    events: list[Message] = [{"type": "http.disconnect"}, half]
+    sent: list[Message] = []
+    path = "/u/" + token(Purpose.UNSUBSCRIBE, 1)
+    kind = (b"content-type", b"application/x-www-form-urlencoded")
+
+    async def receive() -> Message:
+        return events.pop()
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": path, "headers": [kind], "query_string": b""}
+
+    async def ask() -> None:
+        await web.app(scope, receive, send)
+
+    asyncio.run(ask())
+    assert sent[0]["status"] == 400
 
 
 def test_healthz_is_alive_and_readyz_says_what_is_wrong(tmp_path: Path) -> None:

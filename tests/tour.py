@@ -108,7 +108,7 @@ ALONE: list[tuple[str, str, dict[str, Any]]] = [
     ),
     *(
         (f"refused, {refusal}", "refused.html", {"refusal": refusal})
-        for refusal in ("closed", "domain", "no mail", "address", "client")
+        for refusal in ("closed", "domain", "no mail", "network")
     ),
     ("plain preview", "plain.html", {"text": "A mail"}),
     ("no preview", "no_preview.html", {"errors": {}}),

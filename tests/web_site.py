@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 from lxml import etree, html
 from sqlalchemy import Engine, delete, insert, select
+from starlette.types import ASGIApp
 
 from digest import schema
 from digest.models import Newcomer, Wishes
@@ -52,6 +53,7 @@ class Running:
     engine: Engine
     inbox: Path
     accounts: Accounts
+    app: ASGIApp
 
     def get(self, path: str, **headers: str) -> httpx.Response:
         return self.client.get(path, headers=headers)
@@ -91,7 +93,7 @@ def serving(
             WebServer(app, listen("127.0.0.1", 0)) as server,
             httpx.Client(base_url=f"http://127.0.0.1:{server.port}") as client,
         ):
-            yield Running(client=client, engine=engine, inbox=inbox, accounts=house)
+            yield Running(client=client, engine=engine, inbox=inbox, accounts=house, app=app)
     finally:
         engine.dispose()
 

@@ -11,7 +11,7 @@ request = Table(
     "request",
     metadata,
     Column("id", Id, primary_key=True),
-    Column("kind", String(20), nullable=False),  # subscribe | lost link
+    Column("kind", String(20), nullable=False),  # subscribe | lost link | choice | nothing
     Column("address", Text, nullable=False),  # as typed
     Column("address_key", Text, nullable=False),
     Column("data", Json, nullable=False),  # locale source wishes topics

@@ -20,7 +20,7 @@ class Request:
     """Somebody gave an address and wants mail there; whether it is theirs nobody knows."""
 
     id: int
-    kind: str  # subscribe | lost link
+    kind: str  # subscribe | lost link | choice | nothing
     address: str  # as typed
     address_key: str
     data: Mapping[str, Any]

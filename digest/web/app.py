@@ -12,7 +12,7 @@ from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -99,6 +99,7 @@ def create_app(
         exception_handlers={
             HTTPException: partial(_refused, web),
             TokenError: partial(_bad_link, web),
+            ClientDisconnect: _gone,
             Exception: partial(_failed, web),
         },
     )
@@ -155,6 +156,10 @@ def _refused(web: Web, request: Request, error: Exception) -> Response:
 def _bad_link(web: Web, request: Request, error: Exception) -> Response:
     expired = isinstance(error, TokenExpired)
     return bad_link(web, request, expired=expired)
+
+
+def _gone(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=400)  # for the log: who sent half a form hears nothing
 
 
 def _failed(web: Web, request: Request, _error: Exception) -> Response:

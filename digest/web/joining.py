@@ -34,7 +34,6 @@ STATUSES = {
     Refusal.DOMAIN: 403,
     Refusal.NO_MAIL: 422,
     Refusal.NETWORK: 429,
-    Refusal.ADDRESS: 429,
     Refusal.BUSY: 429,
 }
 

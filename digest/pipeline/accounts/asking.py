@@ -1,7 +1,9 @@
 """Asking: an address is typed on a page, and what follows comes by mail, to whoever reads it.
 
 The page's answer must be the same for known and unknown addresses, in status, body and time. So
-what it waits for looks up nobody: a request is counted and kept. It is answered afterwards.
+what it waits for looks up nobody: a request is counted and kept. It is answered afterwards, and
+not at all where the address had its mails of the day: that somebody with an account asked for them
+would be seen otherwise.
 """
 
 from __future__ import annotations
@@ -23,8 +25,9 @@ from digest.pipeline.accounts.limits import (
     SUSPICIOUS,
     Refusal,
     Refused,
+    elsewhere,
+    may_write,
     not_here,
-    take_addresses,
     take_choice,
     take_confirmation,
     take_network,
@@ -38,6 +41,7 @@ from digest.suppression import address_key
 log = logging.getLogger(__name__)
 
 SUBSCRIBE, LOST_LINK, CHOICE = "subscribe", "lost link", "choice"
+NOTHING = "nothing"  # what an address that had its mails of the day asked for
 
 
 def answer_to(kind: str, status: Status | None) -> str:
@@ -76,8 +80,18 @@ def ask(
     key = _checked(address)
     if accounts.signup == "closed":
         return Refusal.CLOSED
-    if why := not_here(accounts, key):
+    if why := elsewhere(accounts, key):
         return why
+    counted = accounts.takes_mail is not None
+    if counted:
+        # Before the DNS is asked, for which a page waits: nobody has it asked without limit.
+        try:
+            with writing(accounts.engine) as connection:
+                take_network(connection, accounts, client, now=accounts.clock())
+        except Refused as refused:
+            return refused.why
+        if why := not_here(accounts, key):
+            return why
     tongue = spoken(locale, otherwise=accounts.usual.locale)
     wanted = replace(wishes or accounts.usual, name="", locale=tongue)
     data = {
@@ -88,7 +102,15 @@ def ask(
         "search": search,
         "number": number,
     }
-    return _take(accounts, SUBSCRIBE, address, key, data, client=client, suspicious=suspicious)
+    return _take(
+        accounts,
+        SUBSCRIBE,
+        address,
+        key,
+        data,
+        client=None if counted else client,
+        suspicious=suspicious,
+    )
 
 
 def choose(
@@ -139,7 +161,7 @@ def _take(
     key: str,
     data: Mapping[str, Any],
     *,
-    client: IPv4Address | IPv6Address,
+    client: IPv4Address | IPv6Address | None,  # None: counted already
     suspicious: bool,
 ) -> Refusal | None:
     now = accounts.clock()
@@ -148,10 +170,13 @@ def _take(
             # In this order, always: two who wait for each other would wait in vain.
             if suspicious:
                 quotas.take(connection, SUSPICIOUS, window=DAY, now=now)
-            take_network(connection, accounts, client, now=now)
-            take_addresses(connection, accounts, [key], now=now)
+            if client is not None:
+                take_network(connection, accounts, client, now=now)
+            may = may_write(connection, accounts, key, now=now)
             if kind == SUBSCRIBE:
                 take_confirmation(connection, accounts, now=now)
+            # The same is written in any case: what is not would be seen in the time.
+            kind = kind if may else NOTHING
             requests.add(connection, kind, address=address, key=key, data=data, now=now)
     except Refused as refused:
         return refused.why
@@ -186,6 +211,8 @@ def answer(accounts: Accounts) -> int:
 
 
 def _answer(connection: Connection, accounts: Accounts, request: Request, *, now: datetime) -> None:
+    if request.kind == NOTHING:
+        return
     if request.kind == CHOICE:
         asked = account_mail.whose(connection, "confirm", _name(request))
         if asked is not None:

@@ -30,7 +30,7 @@ class Refusal(StrEnum):
     DOMAIN = "domain"  # not with this domain
     NO_MAIL = "no mail"  # the domain takes none
     NETWORK = "network"  # too many from this network within the hour
-    ADDRESS = "address"  # this address was sent enough for today
+    ADDRESS = "address"  # this address was sent enough for today; said behind a link alone
     BUSY = "busy"  # too many from everywhere within the hour
 
 
@@ -42,11 +42,22 @@ class Refused(Exception):
         self.why = why
 
 
-def not_here(accounts: Accounts, key: str) -> Refusal | None:
-    """Why an address is not among those that digests go to, by its domain; None if it is."""
+def elsewhere(accounts: Accounts, key: str) -> Refusal | None:
+    """Refusal.DOMAIN for an address outside of the domains that the settings name."""
     domain = key.rpartition("@")[2]
-    if accounts.signup == "domains" and domain not in accounts.domains:
-        return Refusal.DOMAIN
+    return (
+        Refusal.DOMAIN if accounts.signup == "domains" and domain not in accounts.domains else None
+    )
+
+
+def not_here(accounts: Accounts, key: str) -> Refusal | None:
+    """Why an address is not among those that digests go to, by its domain; None if it is.
+
+    It may take seconds, until the DNS has answered.
+    """
+    domain = key.rpartition("@")[2]
+    if why := elsewhere(accounts, key):
+        return why
     if accounts.takes_mail is not None and not accounts.takes_mail(domain):
         return Refusal.NO_MAIL
     return None
@@ -70,10 +81,15 @@ def take_addresses(
     connection: Connection, accounts: Accounts, keys: Iterable[str], *, now: datetime
 ) -> None:
     """Count a mail to each of the addresses, by their keys; Refused."""
-    limit = accounts.limits.account_mails_daily
-    for key in sorted(_hashed(accounts, key) for key in keys):
-        if not quotas.take(connection, "address", key, window=DAY, now=now, limit=limit):
+    for key in sorted(keys, key=lambda key: _hashed(accounts, key)):
+        if not may_write(connection, accounts, key, now=now):
             raise Refused(Refusal.ADDRESS)
+
+
+def may_write(connection: Connection, accounts: Accounts, key: str, *, now: datetime) -> bool:
+    """Count a mail to the address with that key, if it did not get all of today's already."""
+    limit, hashed = accounts.limits.account_mails_daily, _hashed(accounts, key)
+    return quotas.take(connection, "address", hashed, window=DAY, now=now, limit=limit)
 
 
 def take_confirmation(connection: Connection, accounts: Accounts, *, now: datetime) -> None:

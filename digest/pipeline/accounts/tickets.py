@@ -134,13 +134,18 @@ def request_erasure(accounts: Accounts, subscriber_id: int) -> Refusal | None:
 
 
 def erase_by(accounts: Accounts, ticket_id: int) -> None:
-    """Forget somebody, by the link mailed for it; done twice it is done once. TokenError."""
+    """Forget somebody, by the link mailed for it; done twice it is done once. TokenError.
+
+    The link is used when they are forgotten and not before: its page says that they are.
+    """
+    now = accounts.clock()
     with writing(accounts.engine) as connection:
-        ticket, person = _held(connection, ticket_id, Purpose.ERASE)
+        _, person = _held(connection, ticket_id, Purpose.ERASE)
         if person.status is Status.ERASED:
             return
-        tickets.use(connection, ticket.id, now=accounts.clock())
-    erase(accounts, person.id)
+        tickets.use(connection, ticket_id, now=now)
+        _forget(connection, accounts, person.id, now=now)
+    _noted(accounts, person.id)
 
 
 def erase(accounts: Accounts, subscriber_id: int) -> bool:
@@ -153,17 +158,27 @@ def erase(accounts: Accounts, subscriber_id: int) -> bool:
         person = standing.locked(connection, subscriber_id)
         if person is None or person.status is Status.ERASED:
             return False
-        theirs = erasing.addresses(connection, person.id)
-        write_down(connection, accounts, person.id, Status.ERASED, now=now)
-        subscribers.unsubscribe(connection, person.id, now=now, detail="by an erasure")
-        standing.bar(connection, person.id, Status.ERASED, now=now)
-        erasing.erase(connection, person.id, now=now)
-    if accounts.inbox is not None:
-        for address in theirs:
-            inbox.forget(accounts.inbox, address)
-    raise_mark(accounts.engine, accounts.data_dir)
-    noted("Somebody was erased.", action="erase", subscriber_id=person.id)
+        _forget(connection, accounts, person.id, now=now)
+    _noted(accounts, person.id)
     return True
+
+
+def _forget(
+    connection: Connection, accounts: Accounts, subscriber_id: int, *, now: datetime
+) -> None:
+    theirs = erasing.addresses(connection, subscriber_id)
+    write_down(connection, accounts, subscriber_id, Status.ERASED, now=now)
+    subscribers.unsubscribe(connection, subscriber_id, now=now, detail="by an erasure")
+    standing.bar(connection, subscriber_id, Status.ERASED, now=now)
+    erasing.erase(connection, subscriber_id, now=now)
+    if accounts.inbox is not None:
+        for address in theirs:  # before the commit, after which nobody would do it again
+            inbox.forget(accounts.inbox, address)
+
+
+def _noted(accounts: Accounts, subscriber_id: int) -> None:
+    raise_mark(accounts.engine, accounts.data_dir)
+    noted("Somebody was erased.", action="erase", subscriber_id=subscriber_id)
 
 
 def _request(accounts: Accounts, subscriber_id: int, purpose: Purpose) -> Refusal | None:
