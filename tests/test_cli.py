@@ -163,7 +163,7 @@ MISTAKES = {
     ),
     "an empty filter": ("topic add Agents ''", "The filter is empty"),
     "a filter that is not closed": ("topic add Agents 'agents AND ('", "never closed"),
-    "an unknown field": ("topic test 'bogus:y'", "bogus: is no field"),
+    "an unknown field": ("topic test 'bogus:y'", "bogus: is not a field"),
     "an endless filter": (f"topic add Agents '{'a OR ' * 2000} b'", "at most 2,000 characters"),
     "an unknown topic": ("topic remove robots", "There is no topic robots"),
     "no address": ("subscriber add nobody", "must have an @-sign"),

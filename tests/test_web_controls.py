@@ -96,7 +96,7 @@ def _plain(got: Got, usual: Got) -> bool:
 
 def _german(got: Got, usual: Got) -> bool:
     assert got.mail is not None
-    said = 'lang="de"' in got.mail.html and "Abmelden:" in got.mail.text
+    said = 'lang="de"' in got.mail.html and "Abbestellen:" in got.mail.text
     return got.titles == usual.titles and said and '<html lang="de"' in got.page
 
 
