@@ -169,6 +169,7 @@ def test_every_page_of_a_readers_way(tmp_path: Path, monkeypatch: pytest.MonkeyP
         and (found := english(spoken_by(stop.body), {*known, *stop.own}))
     } == {}
     parts = {"base.html", "fields.html", "card.html", "box.html", "when.html", "pages.html"}
+    parts |= {"filter.html", "onward.html"}
     simple = {template for template, _ in SIMPLE}
     assert {path.name for path in TEMPLATES.glob("*.html")} - drawn - simple == parts
 

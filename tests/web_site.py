@@ -24,7 +24,7 @@ from digest.storage import subscribers
 from digest.storage.database import reading, writing
 from digest.suppression import address_hash, address_key
 from digest.tokens import Purpose, sign
-from digest.web import WebSite
+from digest.web import DAILY_PAPERS, WebSite
 from digest.web.app import create_app
 from digest.web.probe import Probe
 from digest.web.server import WebServer, listen
@@ -40,6 +40,7 @@ SITE = WebSite(
     reply_to="help@example.org",
     privacy_contact="privacy@example.org",
     imprint_url="https://example.org/imprint",
+    sources=(DAILY_PAPERS, "arXiv"),
 )
 SENDER = "digest@example.org"
 PROBE = Probe(ready=tuple, status=dict, metrics=bytes)  # all is well, nothing to tell

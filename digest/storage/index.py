@@ -9,7 +9,7 @@ from __future__ import annotations
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC
+from datetime import UTC, date
 from typing import Any
 
 from sqlalchemy import Connection, Integer, String, bindparam, delete, func, insert, select, text
@@ -49,6 +49,11 @@ def place_of(paper: Paper) -> int:
     """Where a stored paper stands among all by date."""
     assert paper.listed_at is not None  # stored papers have one
     return paper.listed_at.astimezone(UTC).toordinal() << _ID_BITS | paper.id
+
+
+def first_place(day: date) -> int:
+    """Before all papers listed on `day` or later, and after all others."""
+    return day.toordinal() << _ID_BITS
 
 
 def id_at(place: int) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from itertools import islice
 from typing import Any
 
@@ -25,7 +26,7 @@ from digest.storage.fulltext import (
     needs_places,
     tsquery,
 )
-from digest.storage.index import id_at
+from digest.storage.index import first_place, id_at
 from digest.storage.papers import paper_of
 from digest.topics.match import index, match
 from digest.topics.normal import leaves, loosened, normal
@@ -34,10 +35,13 @@ from digest.topics.query import And, Count, Flag, Not, Or, Query
 _PIECE = 200  # papers that are looked at in one go
 
 
-def matching(connection: Connection, query: Query, *, most: int) -> list[int]:
-    """The places of at most so many papers that match, the newest first."""
+def matching(
+    connection: Connection, query: Query, *, most: int, since: date | None = None
+) -> list[int]:
+    """The places of at most so many papers that match, the newest first; none listed before
+    `since`."""
     sought = Sought.of(connection, query)
-    found = sought.places(connection, most=None if sought.vague else most)
+    found = sought.places(connection, most=None if sought.vague else most, since=since)
     return list(islice(sought.sure(connection, found), most))
 
 
@@ -82,10 +86,14 @@ class Sought:
             unheld=unheld,
         )
 
-    def places(self, connection: Connection, *, most: int | None) -> list[int]:
+    def places(
+        self, connection: Connection, *, most: int | None, since: date | None = None
+    ) -> list[int]:
         """Where the papers stand that may match, the newest first."""
         self.values = {}
         source, place, conditions = self.where()
+        if since is not None:
+            conditions += f" AND {place} >= {self.value(first_place(since))}"
         order = f"{place} DESC"
         if self.dialect == "postgresql" and self.textual is not None:
             # By the index of places it would look at the words of half the papers for a frequent

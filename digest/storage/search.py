@@ -16,12 +16,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import date
 from enum import StrEnum
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, func, select, text
 
+from digest import schema
 from digest.models import Mark, Paper
 from digest.storage.fulltext import fts5, is_long, tsquery
+from digest.storage.index import first_place
 from digest.storage.matches import Sought, at_places, gathered, matching
 from digest.topics.match import index, match
 from digest.topics.normal import Leaf, asked, in_title, leaves, normal, side_by_side
@@ -56,6 +59,7 @@ class Found:
     hits: tuple[Hit, ...]
     count: int  # at most MOST
     more: bool = False  # there are more than MOST; these are out of the newest
+    recent: int = 0  # of `count`, how many were listed since the day that was asked for
 
     @property
     def papers(self) -> list[Paper]:
@@ -69,6 +73,7 @@ def search(
     order: Order = Order.RELEVANCE,
     start: int = 0,
     limit: int = 50,
+    since: date = date.max,
 ) -> Found:
     """The papers that match from the `start`-th on, at most `limit`; merged ones are none."""
     with steered(connection):
@@ -81,7 +86,8 @@ def search(
     shown = ranked[start : start + limit]
     papers = at_places(connection, shown)
     hits = tuple(_hit(query, papers[place]) for place in shown if place in papers)
-    return Found(hits=hits, count=len(places), more=more)
+    recent = sum(place >= first_place(since) for place in places)
+    return Found(hits=hits, count=len(places), more=more, recent=recent)
 
 
 def count(connection: Connection, query: Query) -> tuple[int, bool]:
@@ -89,6 +95,19 @@ def count(connection: Connection, query: Query) -> tuple[int, bool]:
     with steered(connection):
         found = len(matching(connection, query, most=MOST + 1))
     return min(found, MOST), found > MOST
+
+
+def state_since(connection: Connection, since: date) -> tuple[int | None, ...]:
+    """What differs once papers listed since that day come, go, or get votes."""
+    there = schema.indexed
+    found = select(func.count(), func.max(there.c.place), func.sum(there.c.upvotes))
+    return tuple(connection.execute(found.where(there.c.place >= first_place(since))).one())
+
+
+def count_since(connection: Connection, query: Query, since: date) -> int:
+    """How many papers listed since that day match, at most MOST."""
+    with steered(connection):
+        return len(matching(connection, query, most=MOST, since=since))
 
 
 def _hit(query: Query, paper: Paper) -> Hit:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 
+DAILY_PAPERS = "Hugging Face Daily Papers"  # the only source of ours that has votes
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebSite:
@@ -23,4 +25,5 @@ class WebSite:
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
     retention_days: int = 90  # of attempts
     digest_retention_days: int = 400
+    sources: tuple[str, ...] = ()  # where the papers are read, by the names that readers know
     sample: bool = False  # some of the papers are invented: every page says so

@@ -11,7 +11,8 @@ from starlette.applications import Starlette
 from digest.pipeline.readiness import tables
 from digest.pipeline.reporting import summary
 from digest.services import Services
-from digest.web import WebSite
+from digest.sources import Source
+from digest.web import DAILY_PAPERS, WebSite
 from digest.web.app import create_app
 from digest.web.exposition import page
 from digest.web.probe import Probe, probe_app
@@ -43,6 +44,7 @@ def build(services: Services) -> Starlette:
             trusted_proxies=settings.trusted_proxies,
             retention_days=settings.retention_days,
             digest_retention_days=settings.digest_retention_days,
+            sources=() if services.site.sample else tuple(map(_named, services.sources)),
             sample=services.site.sample,
         ),
         probe=_probe(services, lambda: tables(services.engine), house=True),
@@ -70,6 +72,11 @@ def probing(
     app = probe_app(_probe(services, ready, house=house))
     with WebServer(app, listener, name="The probe is"):
         yield
+
+
+def _named(source: Source) -> str:
+    known = {"huggingface": DAILY_PAPERS, "arxiv": "arXiv"}
+    return known.get(source.name) or source.name.removeprefix("feed:")
 
 
 def _probe(services: Services, ready: Callable[[], Sequence[str]], *, house: bool) -> Probe:

@@ -59,6 +59,7 @@ def page(web: Web, request: Request) -> Response:
         "paper.html",
         paper=paper,
         view=view(Entry(paper=paper), language=language),
+        by_daily="huggingface" in paper.sources and not web.site.sample,
         authors=[one_line(author) for author in paper.authors[:AUTHORS]],
         more_authors=max(0, len(paper.authors) - AUTHORS),
         about=[

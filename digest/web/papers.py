@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, timedelta
 
 from sqlalchemy import Connection
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from digest.models import Paper
 from digest.storage import listings
@@ -38,6 +38,14 @@ def of_period(web: Web, request: Request) -> Response:
         raise HTTPException(404)
     with reading(web.engine) as connection:
         return _show(web, request, connection, period, front=False)
+
+
+def go(_web: Web, request: Request) -> Response:
+    """To the day, week or month that was chosen; 404 for what is none."""
+    period = periods.parse(request.query_params.get("on", "").strip())
+    if period is None:
+        raise HTTPException(404)
+    return RedirectResponse(f"/papers/{period.name}", 303)
 
 
 def feed(web: Web, kind: str, request: Request) -> Response:
@@ -72,6 +80,7 @@ def _show(
         pages=pages,
         previous=_period(before, period.kind),
         next=_period(after, period.kind),
+        nearest=_nearest(period, before, after),
         days=listings.recent_days(connection),
         topics=all_topics.all_topics(connection),
         best=_best(connection, period),
@@ -85,6 +94,14 @@ def _best(connection: Connection, period: Period) -> list[Paper]:
     week = periods.containing(period.first, "week")
     found = listings.papers_listed(connection, week.first, week.end, limit=BEST)
     return [paper for paper in found if paper.signals.get("upvotes", 0) > 0]
+
+
+def _nearest(period: Period, before: date | None, after: date | None) -> Period | None:
+    """Of those that have papers, the one before `period` or after it; in doubt the newer one."""
+    if before and after:
+        earlier = (period.first - before) < (after - period.end + timedelta(days=1))
+        return _period(before if earlier else after, period.kind)
+    return _period(before or after, period.kind)
 
 
 def _period(day: date | None, kind: str) -> Period | None:

@@ -204,7 +204,7 @@ def _move(web: Web, request: Request, form: FormData, person: Subscriber) -> dic
     language = web.language(request)
     if refusal is Refusal.DOMAIN:
         said = language.gettext("Only addresses at %(domains)s can subscribe.")
-        return {"email": said % {"domains": ", ".join(web.site.signup_domains)}}
+        return {"email": said % {"domains": language.listing(web.site.signup_domains)}}
     if refusal is Refusal.NO_MAIL:
         said = language.gettext("The part after the @-sign has no mail server. Check the spelling.")
         return {"email": said}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import logging
+from datetime import UTC, date, timedelta
+from threading import Lock
 
+from sqlalchemy import Connection
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,20 +14,48 @@ from digest.errors import NotFound, TopicSyntaxError
 from digest.models import Topic
 from digest.storage import topics
 from digest.storage.database import reading
-from digest.storage.search import Found, Order, search
-from digest.topics.language import parse
+from digest.storage.search import Found, Order, count_since, search, state_since
+from digest.topics.language import Query, parse
 from digest.web.feeds import Feed, answer
 from digest.web.lists import PAGE, cards, page_number
 from digest.web.view import Web
 
-log = logging.getLogger(__name__)
+DAYS = 7  # of which it is said how many papers a topic had
 
 
-def listing(web: Web, request: Request) -> Response:
-    """All of them, by name."""
+class Weekly:
+    """How many papers of the last days each topic matches, by slug.
+
+    To ask for each of many topics takes longer than anybody waits for a page: it is done anew only
+    when a topic or one of these papers is another, which is once in hours.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._of: object = None
+        self._found: dict[str, int] = {}
+
+    def of(self, connection: Connection, known: list[Topic], since: date) -> dict[str, int]:
+        """None for a topic whose filter cannot be read."""
+        now = (since, known, state_since(connection, since))
+        with self._lock:
+            if self._of != now:
+                queries = {topic.slug: _query(topic) for topic in known}
+                self._found = {
+                    slug: count_since(connection, query, since)
+                    for slug, query in queries.items()
+                    if query is not None
+                }
+                self._of = now
+            return self._found
+
+
+def listing(web: Web, weekly: Weekly, request: Request) -> Response:
+    """All of them, by name, and how much each brings."""
     with reading(web.engine) as connection:
         found = topics.all_topics(connection)
-    return web.page(request, "topics.html", topics=found)
+        recent = weekly.of(connection, found, _since(web))
+    return web.page(request, "topics.html", topics=found, recent=recent)
 
 
 def page(web: Web, request: Request) -> Response:
@@ -60,9 +90,23 @@ def _found(web: Web, request: Request, *, start: int) -> tuple[Topic, Found]:
     with reading(web.engine) as connection:
         try:
             topic = topics.get(connection, request.path_params["slug"])
-            query = parse(topic.query)
         except NotFound:
             raise HTTPException(404) from None
-        except TopicSyntaxError:
-            return topic, Found(hits=(), count=0)  # planning tells of it
-        return topic, search(connection, query, order=Order.DATE, start=start, limit=PAGE)
+        query = _query(topic)
+        if query is None:
+            return topic, Found(hits=(), count=0)
+        return topic, search(
+            connection, query, order=Order.DATE, start=start, limit=PAGE, since=_since(web)
+        )
+
+
+def _query(topic: Topic) -> Query | None:
+    try:
+        return parse(topic.query)
+    except TopicSyntaxError:
+        return None  # planning tells of it
+
+
+def _since(web: Web) -> date:
+    """The first of the last days."""
+    return web.accounts.clock().astimezone(UTC).date() - timedelta(days=DAYS - 1)

@@ -30,7 +30,7 @@ from digest.pipeline.accounts import Accounts, Opened, opened
 from digest.pipeline.drafting import Plan
 from digest.rendering.prose import one_line, plain
 from digest.tokens import Purpose
-from digest.web import WebSite
+from digest.web import DAILY_PAPERS, WebSite
 from digest.web.client import client_address
 from digest.web.languages import nearest, preferred
 from digest.web.origin import from_here
@@ -84,6 +84,7 @@ class Web:
                 language=language(tag),
                 assets=self.assets,
                 mails=None if inbox is None else len(keys(inbox)),
+                me=getattr(request.state, "me", ""),
                 **values,
             )
         )
@@ -120,6 +121,8 @@ class Web:
         found = opened(self.accounts, request.path_params["token"], purpose)
         if purpose is not Purpose.VIEW:
             request.state.locale = found.person.locale
+        if purpose is Purpose.PREFERENCES:
+            request.state.me = request.url.path
         return found
 
 
@@ -191,6 +194,7 @@ def _environment(folder: Path, *, language: Language) -> Environment:
     def weekday(number: int) -> str:
         return begun(language.day(date(2024, 1, 1 + number), "EEEE"))  # 1 January 2024 was a Monday
 
+    environment.globals["daily"] = DAILY_PAPERS
     environment.filters |= {
         "begun": begun,
         "city": language.city,
