@@ -128,7 +128,7 @@ def test_a_page_by_itself(template: str, values: dict[str, Any], tag: str, signu
     )
     assert re.search(rf'<html lang="{tag}" dir="(ltr|rtl)">', page)
     if tag == pseudo.MIRRORED:
-        assert english(spoken_by(page), {site.name, site.tagline}) == set()
+        assert english(spoken_by(page), {site.name, site.tagline, *site.sources}) == set()
 
 
 def _environments() -> Any:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -433,6 +435,25 @@ def test_of_many_matches_the_newest_are_ranked(
         assert search(connection, parse("zebra -3")).count == 3
         assert not search(connection, parse("zebra -3")).more
         assert searching.count(connection, parse("zebra")) == (3, True)
+
+
+def test_what_was_listed_since_a_day_is_counted(empty: Engine) -> None:
+    since = (NOW - DAY).date()
+    with trial(empty) as connection:
+        days = itertools.cycle((NOW, NOW - DAY, NOW - 2 * DAY))
+        store(connection, *(replace(one, listed_at=next(days)) for one in PAPERS))
+        recent = [one for one in documents(connection) if _day(one[0]) >= since]
+        expected = {query: len(matched(recent, query)) for query in QUERIES}
+        assert {
+            query: searching.count_since(connection, parse(query), since) for query in QUERIES
+        } == expected
+        for query in QUERIES[::7]:
+            assert search(connection, parse(query), since=since).recent == expected[query]
+
+
+def _day(paper: Paper) -> date:
+    assert paper.listed_at is not None
+    return paper.listed_at.date()
 
 
 def test_pages_cover_all_once(shelf: Shelf) -> None:

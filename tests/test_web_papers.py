@@ -505,7 +505,7 @@ def test_crawlers_stay_out_of_what_is_personal(web: Running) -> None:
 
 PUBLIC = (
     *("/week", "/month", "/papers/2026-05-28", "/papers/2026-05", "/papers/2026-W22", "/p/{id}"),
-    *("/p/{id}.bib", "/topics", "/topics/secrets", "/search", "/sitemap.xml"),
+    *("/papers", "/p/{id}.bib", "/topics", "/topics/secrets", "/search", "/sitemap.xml"),
     *("/sitemap-2026-05.xml", "/feed.atom", "/feed.json", "/search/feed.atom"),
     *("/search/feed.json", "/topics/secrets/feed.atom", "/topics/secrets/feed.json"),
 )

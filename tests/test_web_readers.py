@@ -575,7 +575,8 @@ def test_who_runs_it_says_what_is_kept(readers: Readers) -> None:
         digest_retention_days=1234,
     )
     folder = TEMPLATES / "web"
-    template = load_templates(folder)["en"].get_template("privacy.html")
+    made = load_templates(folder)
+    template = made["en"].get_template("privacy.html")
     assets = load_assets(folder / "static")
     page = html.fromstring(
         template.render(site=site, language=language("en"), assets=assets, mails=None)
@@ -584,16 +585,38 @@ def test_who_runs_it_says_what_is_kept(readers: Readers) -> None:
     assert "33 days" in words(page)
     links = {str(link.get("href")) for link in page.cssselect("main a")}
     assert links == {"/me", "https://lab.example/who", "mailto:dpo@lab.example"}
+    # A single day is none of "1 days".
+    site = replace(site, retention_days=1, digest_retention_days=1)
+    for tag, wrong in {"en": "1 days", "de": "1 Tage", "fr": "1 jours", "es": "1 días"}.items():
+        one = (
+            made[tag]
+            .get_template("privacy.html")
+            .render(site=site, language=language(tag), assets=assets, mails=None)
+        )
+        assert wrong not in one
+    [kept] = html.fromstring(one).cssselect("dl")
+    assert words(kept).count("un día") == 2  # and in Spanish, the last of them, both are right
 
 
 def test_every_page_leads_to_the_lost_link_and_to_what_is_kept(readers: Readers) -> None:
     person, link = readers.join()
     way_out = readers.way_out(person)
     urls = ["/", "/week", "/topics", "/search?q=agents", "/subscribe", "/me", "/privacy"]
-    for url in (*urls, link, way_out, "/u/x", "/confirm/x", "/nowhere"):
+    for url in (*urls, way_out, "/u/x", "/confirm/x", "/nowhere"):
         page = html.fromstring(readers.get(url).text)
         assert page.cssselect("footer a[href='/me']"), url
         assert page.cssselect("footer a[href='/privacy']"), url
+    # Who has the link has not lost it: whatever happens there, it is what the page leads to.
+    path = link.removeprefix(readers.house.url)
+    for answer in (
+        readers.get(f"{link}?new=1"),
+        readers.get(f"{link}?page=99"),
+        readers.post(link, what="nothing"),
+    ):
+        foot = html.fromstring(answer.text).cssselect("footer")[0]
+        assert [str(a.get("href")) for a in foot.cssselect("a[href*='me']")] == [path]
+    # Another's link, which may stop where this one goes on, leads to none of a reader's own.
+    assert "/me/" not in readers.get(way_out).text
 
 
 def test_evidence_of_consent_is_kept(readers: Readers) -> None:

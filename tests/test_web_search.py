@@ -17,6 +17,9 @@ from digest.models import Fetch, Health, Record
 from digest.storage import papers, topics
 from digest.storage.database import writing
 from digest.web import lists
+from digest.web.topics import Weekly
+from tests.reception import statements
+from tests.shelf import said, store, trial
 from tests.web_site import NOW, Running, serving, words
 
 MORE = " Nothing that is said here has to do with it at all, or nearly. Of these a Quagga is one."
@@ -51,6 +54,7 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         with writing(running.engine) as connection:
             papers.store(connection, fetch, now=NOW, oldest=DAY - timedelta(days=3))
             topics.add(connection, "Agents", "agents OR title:world", now=NOW)
+            topics.add(connection, "Surveys", "survey", now=NOW)
             topics.add(connection, "Broken", "agents", slug="broken", now=NOW)
             connection.exec_driver_sql("UPDATE topic SET query = '(' WHERE slug = 'broken'")
         yield running
@@ -215,6 +219,37 @@ def test_a_topic_lists_its_newest_papers(web: Running) -> None:
     [atom, _] = [str(link.get("href")) for link in page.cssselect("link[rel=alternate]")]
     assert [entry.title for entry in feedparser.parse(web.get(atom).content).entries] == expected
     assert "Agents" in words(web.get("/topics"))
+
+
+def test_a_topic_says_what_it_looks_for_and_how_much_it_brings(web: Running) -> None:
+    said = "3 papers in the last 7 days · Looks for: agents OR title:world"
+    assert said in words(web.get("/topics/agents"))
+    assert "4 papers in the last 7 days · Looks for: survey" in words(web.get("/topics/surveys"))
+    page = html.fromstring(web.get("/topics").text)
+    assert [words(node) for node in page.cssselect(".topics p")] == [
+        said,
+        "Looks for: (",  # of which nothing is known
+        "4 papers in the last 7 days · Looks for: survey",
+    ]
+
+
+def test_topics_are_counted_anew_only_when_there_is_something_new(web: Running) -> None:
+    weekly, since = Weekly(), (NOW - timedelta(days=6)).date()
+    with trial(web.engine) as connection:
+        known = topics.all_topics(connection)
+        assert weekly.of(connection, known, since) == {"agents": 3, "surveys": 4}
+        asked: list[str] = []
+        statements(web.engine, asked)
+        assert weekly.of(connection, known, since) == {"agents": 3, "surveys": 4}
+        assert len(asked) == 1  # however many topics there are
+        assert weekly.of(connection, known[:1], since) == {"agents": 3}
+        assert weekly.of(connection, known, since + timedelta(days=5))["surveys"] == 0
+        store(connection, said("new", "Agents again", listed_at=DAY))
+        assert weekly.of(connection, known, since)["agents"] == 4
+        popular = topics.add(connection, "Popular", "agents upvotes:>=99", now=NOW)
+        assert weekly.of(connection, [popular], since)["popular"] == 2
+        store(connection, said("new", "Agents again", listed_at=DAY, signals={"upvotes": 99}))
+        assert weekly.of(connection, [popular], since)["popular"] == 3
 
 
 def test_a_topic_that_cannot_be_read_has_no_papers(web: Running) -> None:

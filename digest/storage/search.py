@@ -86,7 +86,8 @@ def search(
     shown = ranked[start : start + limit]
     papers = at_places(connection, shown)
     hits = tuple(_hit(query, papers[place]) for place in shown if place in papers)
-    recent = sum(place >= first_place(since) for place in places)
+    first = first_place(since)
+    recent = sum(place >= first for place in places)
     return Found(hits=hits, count=len(places), more=more, recent=recent)
 
 

@@ -113,7 +113,7 @@ def _public(web: Web) -> list[Route]:
         Route("/", partial(papers.newest, web, "day")),
         Route("/week", partial(papers.newest, web, "week")),
         Route("/month", partial(papers.newest, web, "month")),
-        Route("/papers", partial(papers.go, web)),
+        Route("/papers", partial(papers.chosen, web)),
         Route("/papers/{period}", partial(papers.of_period, web)),
         Route("/p/{name:path}", partial(paper.page, web)),
         Route("/search", partial(search.page, web)),

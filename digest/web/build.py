@@ -11,7 +11,6 @@ from starlette.applications import Starlette
 from digest.pipeline.readiness import tables
 from digest.pipeline.reporting import summary
 from digest.services import Services
-from digest.sources import Source
 from digest.web import DAILY_PAPERS, WebSite
 from digest.web.app import create_app
 from digest.web.exposition import page
@@ -44,7 +43,7 @@ def build(services: Services) -> Starlette:
             trusted_proxies=settings.trusted_proxies,
             retention_days=settings.retention_days,
             digest_retention_days=settings.digest_retention_days,
-            sources=() if services.site.sample else tuple(map(_named, services.sources)),
+            sources=named_sources(services),
             sample=services.site.sample,
         ),
         probe=_probe(services, lambda: tables(services.engine), house=True),
@@ -74,9 +73,11 @@ def probing(
         yield
 
 
-def _named(source: Source) -> str:
+def named_sources(services: Services) -> tuple[str, ...]:
+    """What is read, as readers know it; nothing where papers are made up, which pages say."""
     known = {"huggingface": DAILY_PAPERS, "arxiv": "arXiv"}
-    return known.get(source.name) or source.name.removeprefix("feed:")
+    names = [source.name for source in services.sources if not services.site.sample]
+    return tuple(known.get(name) or name.removeprefix("feed:") for name in names)
 
 
 def _probe(services: Services, ready: Callable[[], Sequence[str]], *, house: bool) -> Probe:

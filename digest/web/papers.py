@@ -40,9 +40,12 @@ def of_period(web: Web, request: Request) -> Response:
         return _show(web, request, connection, period, front=False)
 
 
-def go(_web: Web, request: Request) -> Response:
-    """To the day, week or month that was chosen; 404 for what is none."""
-    period = periods.parse(request.query_params.get("on", "").strip())
+def chosen(web: Web, request: Request) -> Response:
+    """To the day, week or month that was chosen; 404 for what is none, the newest for nothing."""
+    written = request.query_params.get("on", "").strip()
+    if not written:
+        return newest(web, "day", request)
+    period = periods.parse(written)
     if period is None:
         raise HTTPException(404)
     return RedirectResponse(f"/papers/{period.name}", 303)
