@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import httpx
 from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
 from digest import inbox, locales
@@ -106,20 +107,23 @@ def stops(house: LocalHouse, tag: str) -> list[Stop]:
     found = [
         *(one for one in tour.tour(house, tag, f"new-{tag}@example.org")),
         *tour.alone(tag),
-        *_mails(house),
+        *_mails(house, tag),
     ]
     alike = {f"preferences?done={what}" for what in tour.DONE[1:]}
     return [one for one in found if one.name not in alike]
 
 
-def _mails(house: LocalHouse) -> Iterator[Stop]:
-    """One mail of each subject, but for the digest that is there from the beginning."""
+def _mails(house: LocalHouse, tag: str) -> Iterator[Stop]:
+    """One mail of each subject, and its text; but for the digest of the beginning."""
     seen = set[str]()
     for key in reversed(inbox.keys(house.inbox)):
         mail = inbox.read(house.inbox, key)
         if mail.summary.recipient != READER and mail.summary.subject not in seen:
             seen.add(mail.summary.subject)
             yield Stop(name=f"mail to read {len(seen)}", path="/", headers={}, body=mail.html)
+            asked = {"Accept-Language": tag.replace("_", "-")}
+            text = httpx.get(f"{house.url}/inbox/{key}?view=text", headers=asked)
+            yield Stop(name=f"text of mail {len(seen)}", path="/", headers={}, body=text.text)
 
 
 def look_at(page: Page, look: Look) -> None:

@@ -364,6 +364,10 @@ def test_saved_papers_are_a_list_and_a_feed(readers: Readers, digest: inbox.Mail
     shown = html.fromstring(readers.get(saved).text)
     titles = [words(node) for node in shown.cssselect("article h2")]
     assert titles
+    # Who has this link may read; to change anything takes the other one, which is mailed.
+    assert not shown.cssselect("form[method=post]")
+    assert "/me/" not in readers.get(saved).text
+    assert shown.cssselect("main a[href='/me']")
     feed = readers.get(f"{saved}/feed.atom")
     assert feed.headers["cache-control"] == "no-store"
     assert [entry.title for entry in feedparser.parse(feed.content).entries] == titles

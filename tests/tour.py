@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -141,9 +141,10 @@ def touring(folder: Path) -> Iterator[LocalHouse]:
 def alone(tag: str) -> Iterator[Stop]:
     """The pages of `ALONE`, rendered by themselves."""
     environment, assets = load_templates(WEB)[tag], load_assets(WEB / "static")
+    site = replace(SITE, signup_domains=("example.org", "example.net"))
     for name, template, values in ALONE:
         body = environment.get_template(template).render(
-            site=SITE, language=locales.language(tag), assets=assets, mails=3, **values
+            site=site, language=locales.language(tag), assets=assets, mails=3, **values
         )
         yield Stop(name=name, path="/", headers={}, body=body)
 
@@ -193,6 +194,7 @@ def _in_public(readers: Readers) -> Iterator[_Step]:
         "how to search": "/search",
         "found": "/search?q=agents",
         "found by date": "/search?q=agents&by=date",
+        "found, page 2": "/search?q=many&page=2",
         "no filter": "/search?q=(agents",
         "suggestion": "/search?q=agnets",
         "nothing found": "/search?q=qqqqqq",
@@ -203,7 +205,7 @@ def _in_public(readers: Readers) -> Iterator[_Step]:
         "no page": "/nowhere",
         "no link": "/u/nothing",
     }.items():
-        yield name, readers.get(path), ("qqqqqq", "agnets")
+        yield name, readers.get(path), ("qqqqqq", "agnets", "many")
     [_, usual, *_] = re.findall(r'<a href="(/p/[^"]+)"', readers.get("/").text)
     yield "a paper", readers.get(usual), ()
     for paper in ODD:

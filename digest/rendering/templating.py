@@ -23,6 +23,7 @@ from digest.rendering.parts import INDENT
 from digest.rendering.prose import WIDTH, Run, glued, one_line, plain, shorten, wrap
 
 FOLDER = "email"
+RULE = 36  # columns: of the text body one that fits a phone, where a longer one breaks in two
 NEEDED = (
     "email/base.html",
     "email/client.css",
@@ -104,7 +105,7 @@ class Templates:
             "site": self._site,
             "lang": language.tag,
             "direction": language.direction,
-            "rule": "-" * WIDTH,
+            "rule": "-" * RULE,
         }
         environment.filters |= {
             "glued": _glued,
