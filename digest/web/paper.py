@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 from sqlalchemy import Connection
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from digest.errors import NotFound, TopicSyntaxError
+from digest.errors import NotFound
 from digest.models import Paper, Topic
 from digest.papers.bibtex import bibtex
 from digest.papers.identity import parse_arxiv_id
@@ -19,12 +17,12 @@ from digest.storage import listings, papers
 from digest.storage import topics as all_topics
 from digest.storage.database import reading
 from digest.storage.similar import similar
-from digest.topics.language import Query, parse
 from digest.topics.match import Document, index, strength
 from digest.web import chart
 from digest.web.feeds import AUTHORS
 from digest.web.forms import natural
 from digest.web.periods import containing
+from digest.web.topics import query_of
 from digest.web.view import Web, paper_path
 
 ABSTRACT = 20_000  # characters, which only a broken source has
@@ -99,13 +97,5 @@ def _picture(paper: Paper) -> str:
 
 
 def _is_in(topic: Topic, document: Document) -> bool:
-    query = _query(topic.query)
+    query = query_of(topic)
     return query is not None and strength(query, document) is not None
-
-
-@lru_cache(maxsize=1024)
-def _query(text: str) -> Query | None:
-    try:
-        return parse(text)
-    except TopicSyntaxError:
-        return None  # planning tells of it

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, timedelta
+from functools import lru_cache
 from threading import Lock
 
 from sqlalchemy import Connection
@@ -26,8 +27,8 @@ DAYS = 7  # of which it is said how many papers a topic had
 class Weekly:
     """How many papers of the last days each topic matches, by slug.
 
-    To ask for each of many topics takes longer than anybody waits for a page: it is done anew only
-    when a topic or one of these papers is another, which is once in hours.
+    That takes a statement for each topic: they are asked anew only when a topic, or one of these
+    papers, is another, which is once in hours.
     """
 
     def __init__(self) -> None:
@@ -36,11 +37,11 @@ class Weekly:
         self._found: dict[str, int] = {}
 
     def of(self, connection: Connection, known: list[Topic], since: date) -> dict[str, int]:
-        """None for a topic whose filter cannot be read."""
+        """Without a topic whose filter cannot be read."""
         now = (since, known, state_since(connection, since))
         with self._lock:
             if self._of != now:
-                queries = {topic.slug: _query(topic) for topic in known}
+                queries = {topic.slug: query_of(topic) for topic in known}
                 self._found = {
                     slug: count_since(connection, query, since)
                     for slug, query in queries.items()
@@ -92,7 +93,7 @@ def _found(web: Web, request: Request, *, start: int) -> tuple[Topic, Found]:
             topic = topics.get(connection, request.path_params["slug"])
         except NotFound:
             raise HTTPException(404) from None
-        query = _query(topic)
+        query = query_of(topic)
         if query is None:
             return topic, Found(hits=(), count=0)
         return topic, search(
@@ -100,7 +101,9 @@ def _found(web: Web, request: Request, *, start: int) -> tuple[Topic, Found]:
         )
 
 
-def _query(topic: Topic) -> Query | None:
+@lru_cache(maxsize=1024)
+def query_of(topic: Topic) -> Query | None:
+    """What a topic's filter says; None where it cannot be read."""
     try:
         return parse(topic.query)
     except TopicSyntaxError:
