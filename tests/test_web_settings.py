@@ -21,9 +21,9 @@ from digest.settings import Settings
 from digest.storage import subscribers, tickets, topics
 from digest.storage.database import writing
 from digest.tokens import Purpose, sign
-from digest.web import app
 from digest.web.build import build as web
 from digest.web.server import WebServer, listen
+from digest.web.view import load_templates
 from tests.house import KEY
 from tests.web_site import NOW, add_paper, words
 
@@ -59,7 +59,7 @@ def stored(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def compiled() -> Iterator[None]:
     """Templates that are read once: they are the same in all houses."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(app, "load_templates", cache(app.load_templates))
+        patch.setattr("digest.web.app.load_templates", cache(load_templates))
         yield
 
 
