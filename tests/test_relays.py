@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -499,6 +500,25 @@ def test_a_clock_that_is_set_back_stops_no_limited_way(office: PostOffice, sink:
     assert len(sink.mails) == 6
     office.postman_of([office.relay(sink.port, limits={"rate": 50.0})]).deliver()
     assert len(sink.mails) == 10
+
+
+def test_the_last_allowances_of_a_day_that_expired_are_drawn_again(
+    office: PostOffice, sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a machine that stood still for a moment."""
+    settle(office, a=10)
+    draw = LocalBooks.draw
+    drawn: list[dict[int, Drawn]] = []
+
+    def late(books: LocalBooks, *given: Any) -> dict[int, Drawn]:
+        drawn.append(draw(books, *given))
+        if len(drawn) > 1:
+            return drawn[-1]
+        return {route: replace(one, until=one.since) for route, one in drawn[0].items()}
+
+    monkeypatch.setattr(LocalBooks, "draw", late)
+    office.postman_of([office.relay(sink.port, limits={"rate": 50.0, "daily": 6})]).deliver()
+    assert len(sink.mails) == 6
 
 
 def test_connections_that_were_not_allowed_are_tried_again(
