@@ -65,6 +65,9 @@ def apart(prepare: Prepare, *args: Any) -> Iterator[Apart]:
         yield Apart(process, ours)
     except EOFError as error:
         raise RuntimeError("A process of the benchmark ended early; it said why above.") from error
+    except BaseException:
+        process.terminate()  # its work may never end by itself
+        raise
     finally:
         ours.close()
         process.join()

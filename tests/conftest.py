@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.databases import bare, database_url, engine, postgres_url, sqlite_url
 from tests.desk import at_eight, desk, each_desk
@@ -38,6 +39,9 @@ __all__ = [
     "still",
     "tables",
 ]
+
+settings.register_profile("unhurried", deadline=None)  # no test is timed
+settings.load_profile("unhurried")
 
 
 @pytest.hookimpl(trylast=True)

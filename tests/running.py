@@ -50,7 +50,7 @@ def free_port() -> int:
         return port
 
 
-def wait_until(check: Callable[[], bool], *, seconds: float = 30) -> None:
+def wait_until(check: Callable[[], bool], *, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not check():
         assert time.monotonic() < deadline, "it did not happen in time"

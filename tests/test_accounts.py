@@ -274,9 +274,7 @@ def test_who_is_erased_while_a_request_is_answered(
     assert ("ada@" in reception.everything()) is (ask == "ask")
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     address=st.text(max_size=40) | st.from_regex(r"\A[^@\s]{1,9}@[a-z\x80-\uffff]{1,9}\.\w{2,4}")
 )

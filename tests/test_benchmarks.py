@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import re
 import smtplib
@@ -631,6 +632,11 @@ def _broken() -> Iterator[Callable[[], None]]:
     yield work
 
 
+@contextmanager
+def _endless() -> Iterator[Callable[[], None]]:
+    yield lambda: time.sleep(3600)
+
+
 def _run(prepare: processes.Prepare) -> None:
     with apart(prepare) as process:
         process.start()
@@ -653,3 +659,16 @@ def test_a_process_that_breaks_says_so(capfd: pytest.CaptureFixture[str]) -> Non
     with pytest.raises(RuntimeError, match="ended early"):
         _run(_broken)
     assert "as a test wants it" in capfd.readouterr().err
+
+
+def _fail() -> None:
+    with apart(_endless) as process:
+        process.start()
+        raise ZeroDivisionError
+
+
+def test_a_process_does_not_outlive_a_failure_here() -> None:
+    """Its work may wait for something that nobody says any more."""
+    with pytest.raises(ZeroDivisionError):
+        _fail()
+    assert not multiprocessing.active_children()

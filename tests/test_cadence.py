@@ -144,7 +144,7 @@ def histories(draw: st.DrawFn) -> list[Schedule]:
     return found
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(histories(), st.integers(0, 60 * 24 * 22))
 def test_any_history(history: list[Schedule], cut: int) -> None:
     end = BASE + timedelta(days=25)
@@ -166,7 +166,7 @@ def test_any_history(history: list[Schedule], cut: int) -> None:
     assert before == [s for s in whole if s.schedule is not last]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(histories(), st.integers(0, 60 * 24 * 22), st.integers(0, 60 * 24 * 5))
 def test_what_is_long_past_changes_no_slot(history: list[Schedule], since: int, ago: int) -> None:
     """Who has had the same schedules for some days gets what all others get who have them."""

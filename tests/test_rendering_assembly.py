@@ -342,7 +342,7 @@ PAPERS = st.lists(
 ).map(lambda chosen: sorted(chosen, key=lambda entry: not entry.card))
 
 
-@settings(max_examples=60, deadline=None)  # a mail goes through premailer
+@settings(max_examples=60)  # a mail goes through premailer
 @given(
     chosen=PAPERS,
     name=WORDS,
@@ -417,7 +417,6 @@ CARDS = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(
     html=TEMPLATE,
     text=TEMPLATE,

@@ -78,9 +78,7 @@ def stand(desk: Desk, person: int, what: str) -> None:
             )
 
 
-@settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps, st.integers(1, 60 * 24 * 30))
 def test_any_history_adds_up(
     desk: Desk, lived: list[tuple[int, int, str | Wishes]], minutes: int

@@ -171,7 +171,7 @@ TREES = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(tree=TREES)
 def test_any_tree_finds_what_it_matches(shelf: Shelf, tree: str) -> None:
     connection, papers = shelf

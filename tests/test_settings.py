@@ -46,6 +46,17 @@ ACCEPTED = {
         "base_url",
         "https://digest.example.org",
     ),
+    "the usual port dropped": (
+        PUBLIC | {"BASE_URL": "https://digest.example.org:443"},
+        "base_url",
+        "https://digest.example.org",
+    ),
+    "as browsers write it": (
+        PUBLIC | {"BASE_URL": "https://Bücher.example.org:8443/"},
+        "base_url",
+        "https://xn--bcher-kva.example.org:8443",
+    ),
+    "IPv6 kept": ({"BASE_URL": "http://[::1]:8000"}, "base_url", "http://[::1]:8000"),
     "IPv6 loopback is local": ({"BASE_URL": "http://[::1]:8000"}, "local", True),
     "a mail server ends local mode": (
         {"SMTP_HOST": "smtp.example.org", "SENDER_ADDRESS": "a@example.org"},
@@ -150,6 +161,10 @@ REFUSED = {
     "zone as a path": ({"ZONE": "../etc/passwd"}, "no such time zone"),
     "base URL with a path": ({"BASE_URL": "http://localhost/digest"}, "without a path"),
     "base URL with a user": ({"BASE_URL": "http://me:pw@localhost"}, "BASE_URL=http://me:******@"),
+    "base URL of no host name": (
+        PUBLIC | {"BASE_URL": "https://bü_cher.example.org"},
+        "is no host name",
+    ),
     "base URL without a scheme": ({"BASE_URL": "localhost:8000"}, "write a full address"),
     "base URL with a broken port": ({"BASE_URL": "http://localhost:x"}, "write a full address"),
     "base URL in the clear": (

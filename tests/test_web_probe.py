@@ -183,6 +183,8 @@ def test_a_database_that_hangs(postgres_url: str, tmp_path: Path) -> None:
         wait_until(lambda: client.get("/readyz").status_code == 200, seconds=10)
         for page in pages:
             page.exception()
+        pool_of: Any = services.engine.pool
+        wait_until(lambda: pool_of.checkedout() == 0)  # those that nobody waits for any more
     services.engine.dispose()
 
 

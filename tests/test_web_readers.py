@@ -492,7 +492,6 @@ def test_a_token_of_another_purpose_opens_nothing(readers: Readers, path: str) -
 @settings(
     max_examples=60,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
-    deadline=None,
 )
 @given(
     path=st.sampled_from(

@@ -152,7 +152,6 @@ def test_every_route_answers_whatever_is_sent(town: Town) -> None:
         @settings(
             max_examples=3 if "{" not in route.path and route.methods == {"GET", "HEAD"} else 12,
             suppress_health_check=[HealthCheck.too_slow],
-            deadline=None,
             database=None,
         )
         @given(request=requests(route, town.tokens))

@@ -178,7 +178,7 @@ def test_without_a_query_it_shows_how_to_search(web: Running) -> None:
     assert all("could not be read" not in words(web.get(example)) for example in examples)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(), st.sampled_from(["", "&by=date", "&page=1"]))
 def test_no_text_breaks_the_box(web: Running, text: str, more: str) -> None:
     text = text.encode("utf-8", "replace").decode()

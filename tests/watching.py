@@ -22,7 +22,7 @@ class Watching(Sink):
         return super().fault(step, recipients=recipients)
 
 
-def wait_until(check: Callable[[], bool], *, seconds: float = 20) -> None:
+def wait_until(check: Callable[[], bool], *, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not check():
         assert time.monotonic() < deadline, "it did not happen in time"

@@ -141,6 +141,11 @@ class Allowances:
             return
         drawn = await self._draw(wanted, min(self._needs + self._takes, _AHEAD))
         self._takes = _adjusted(self._takes, uptime() - started)
+        over = wanted.keys() - drawn.keys()
+        if over & self._lost.keys():  # the day's last ones expired here, and are still to be had
+            await self.settle()
+            again = {route: wanted[route] for route in over}
+            drawn |= await self._draw(again, min(self._needs + self._takes, _AHEAD))
         for route, one in drawn.items():
             if one.count:
                 self._stock[route].append(_Piece(one.count, one.since, one.until))

@@ -97,11 +97,22 @@ def web_page(text: str) -> str:
 
 
 def web_root(text: str) -> str:
-    """An http(s) URL without path, query or user; the host in lower case, no slash at the end."""
+    """An http(s) URL without path, query or user, as browsers write an origin (RFC 6454, 6.2)."""
     parts = _split_url(text)
     if parts.path not in ("", "/") or parts.query or parts.fragment or "@" in parts.netloc:
         raise ValueError(f"write only {parts.scheme}:// and the host, without a path after it")
-    return f"{parts.scheme}://{parts.netloc.lower()}"
+    host, port = parts.hostname or "", parts.port
+    if not host.isascii():
+        import idna  # noqa: PLC0415 - as above
+
+        try:
+            host = idna.encode(host, uts46=True).decode()
+        except idna.IDNAError as error:
+            raise ValueError(f"{host} is no host name: {error}") from None
+    if ":" in host:
+        host = f"[{host}]"
+    usual = port in (None, {"http": 80, "https": 443}[parts.scheme])
+    return f"{parts.scheme}://{host}" + ("" if usual else f":{port}")
 
 
 def provider(text: str) -> str:

@@ -18,6 +18,9 @@ from digest.errors import Busy, SettingsError
 
 SEARCHED = 50  # ports
 PATIENCE = 5  # seconds that open requests have to end in
+# Seconds that a connection without a request stays open. A proxy has to be the one that closes it,
+# or a form that it sends on at that very moment has no answer; Caddy does after two minutes.
+KEEP_ALIVE = 130
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +70,7 @@ class WebServer:
                 access_log=False,  # it writes tokens; ours does not
                 proxy_headers=False,
                 server_header=False,
+                timeout_keep_alive=KEEP_ALIVE,
                 timeout_graceful_shutdown=PATIENCE,
             )
         )
