@@ -130,6 +130,7 @@ def test_the_whole_way_of_a_reader(house: LocalHouse, browser: Browser, script: 
         page = follow(page, open_mail(house, page, address), "Your preferences")
         assert page.get_by_label("Searches").input_value() == "agents"
 
+        page.get_by_role("link", name="Today").click()
         page.get_by_role("link", name="Lost your link?").click()
         page.get_by_label("Email address").fill(address)
         page.get_by_role("button", name="Mail me the link").click()

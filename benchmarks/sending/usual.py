@@ -29,6 +29,7 @@ from digest.rendering import Entry
 from digest.rendering.card import View, view
 from digest.rendering.parts import INDENT
 from digest.rendering.prose import WIDTH, one_line, plain, wrap
+from digest.rendering.templating import RULE
 from digest.services import Services
 from digest.storage import papers, topics
 from digest.storage.database import reading
@@ -134,11 +135,12 @@ def _templates(site: Site) -> list[Template]:
         lstrip_blocks=True,
     )
     environment.install_null_translations(newstyle=True)  # type: ignore[attr-defined]
-    environment.globals |= {"site": site, "lang": "en", "direction": "ltr", "rule": "-" * WIDTH}
+    environment.globals |= {"site": site, "lang": "en", "direction": "ltr", "rule": "-" * RULE}
     environment.filters |= {
         "glued": lambda pieces: pieces,  # it only keeps the last words of a title together
         "one_line": one_line,
         "plain": plain,
+        "translated": str,
         "unbroken": lambda text: text.replace(" ", "\u00a0"),
         "wrap": wrap,
         "wrap_card": lambda text: wrap(text, WIDTH - INDENT),
