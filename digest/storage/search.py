@@ -84,13 +84,6 @@ def search(
     return Found(hits=hits, count=len(places), more=more)
 
 
-def count(connection: Connection, query: Query) -> tuple[int, bool]:
-    """How many papers match, at most MOST, and whether there are more."""
-    with steered(connection):
-        found = len(matching(connection, query, most=MOST + 1))
-    return min(found, MOST), found > MOST
-
-
 def _hit(query: Query, paper: Paper) -> Hit:
     found = match(query, index(paper))
     return Hit(paper=paper, marks=found.marks if found else ())
