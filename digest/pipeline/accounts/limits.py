@@ -44,10 +44,9 @@ class Refused(Exception):
 
 def elsewhere(accounts: Accounts, key: str) -> Refusal | None:
     """Refusal.DOMAIN for an address outside of the domains that the settings name."""
-    domain = key.rpartition("@")[2]
-    return (
-        Refusal.DOMAIN if accounts.signup == "domains" and domain not in accounts.domains else None
-    )
+    if accounts.signup == "domains" and key.rpartition("@")[2] not in accounts.domains:
+        return Refusal.DOMAIN
+    return None
 
 
 def not_here(accounts: Accounts, key: str) -> Refusal | None:
@@ -55,10 +54,9 @@ def not_here(accounts: Accounts, key: str) -> Refusal | None:
 
     It may take seconds, until the DNS has answered.
     """
-    domain = key.rpartition("@")[2]
     if why := elsewhere(accounts, key):
         return why
-    if accounts.takes_mail is not None and not accounts.takes_mail(domain):
+    if accounts.takes_mail is not None and not accounts.takes_mail(key.rpartition("@")[2]):
         return Refusal.NO_MAIL
     return None
 
