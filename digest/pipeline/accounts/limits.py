@@ -19,7 +19,7 @@ from digest.storage.quotas import DAY, HOUR
 
 SUSPICIOUS = "suspicious"  # the kind of those that came faster than people type
 CONFIRMATION = "confirmation"  # the kind of the quota that the operator is told of
-_CHOICES = 20  # of one page within the hour: nobody changes their mind more often
+_TRIES = 20  # by one page or person within the hour: nobody changes their mind more often
 _PREFIX = {4: 24, 6: 64}  # what one person or provider has
 
 
@@ -97,10 +97,10 @@ def take_confirmation(connection: Connection, accounts: Accounts, *, now: dateti
         raise Refused(Refusal.BUSY)
 
 
-def take_choice(connection: Connection, accounts: Accounts, number: int, *, now: datetime) -> None:
-    """Count that something was chosen on the page with that number; Refused."""
-    key = _hashed(accounts, f"choice {number}")
-    if not quotas.take(connection, "choice", key, window=HOUR, now=now, limit=_CHOICES):
+def take_try(connection: Connection, accounts: Accounts, what: str, *, now: datetime) -> None:
+    """Count that something was tried by the page or person that `what` names; Refused."""
+    key = _hashed(accounts, what)
+    if not quotas.take(connection, "try", key, window=HOUR, now=now, limit=_TRIES):
         raise Refused(Refusal.BUSY)
 
 
