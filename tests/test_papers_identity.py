@@ -69,6 +69,8 @@ PASTED = {
     "old": ("hep-th/9901001v2", ("arxiv", "hep-th/9901001")),
     "a DOI": ("doi:10.1038/S41586-021", ("doi", "10.1038/s41586-021")),
     "a DOI's address": ("see doi.org/10.1038/s41586-021.", ("doi", "10.1038/s41586-021")),
+    "a DOI with brackets": ("(see 10.1000/S0022(05)).", ("doi", "10.1000/s0022(05)")),
+    "a DOI in brackets": ("(10.1000/s0022)", ("doi", "10.1000/s0022")),
     "twice": ("arXiv:1706.03762 https://arxiv.org/pdf/1706.03762v5", ("arxiv", "1706.03762")),
     "both keys of it": ("1706.03762 doi:10.1000/x", ("arxiv", "1706.03762")),
     "two papers": ("1706.03762 2605.00001", None),

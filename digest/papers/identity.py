@@ -109,6 +109,8 @@ def named_in(text: str) -> tuple[str, str] | None:
     keys: dict[str, str] = {}
     for found in (text, *text.split()):
         written = found.strip(" \t\r\n<>()[]{}\"'“”„«»,;.")
+        if written.count("(") > written.count(")"):
+            written += ")"  # a DOI may end in one: 10.1000/S0022(05)
         for one in (written, f"https://{written}"):
             arxiv = parse_arxiv_id(one)
             kind, value = ("arxiv", arxiv[0]) if arxiv else ("doi", parse_doi(one))
