@@ -228,7 +228,7 @@ def _misspelt(right: str, chance: random.Random) -> str:
 
 def _suggest(engine: Engine, query: str) -> None:
     with reading(engine) as connection:
-        suggest(connection, parse(query))
+        suggest(connection, parse(query), found=0)
 
 
 def _similar(engine: Engine, paper_id: int) -> None:

@@ -199,4 +199,18 @@ def test_previews_are_no_steps_back_and_what_is_unsaved_is_asked_about(
         page.on("dialog", leave)
         page.go_back()
         assert (page.url, asked) == (f"{house.url}/privacy", ["beforeunload"])
-        window.complaints.clear()
+        window.complaints.remove("dialog: ")
+
+
+def test_what_a_button_does_is_not_done_again_after_a_pause_in_typing(
+    house: LocalHouse, page: Page
+) -> None:
+    page.goto(house.url + pages(house)["preferences"])
+    page.evaluate("setTimeout = later => { window.later = later; }")
+    page.evaluate("clearTimeout = () => { window.later = null; }")
+    page.get_by_label("Papers in one digest, at most").fill("4")
+    assert page.evaluate("Boolean(window.later)")
+    page.get_by_role("button", name="Preview").first.click()
+    assert not page.evaluate("Boolean(window.later)")
+    page.get_by_role("button", name="Save").first.click()
+    page.wait_for_url("**?done=save")  # and nobody is asked whether to leave

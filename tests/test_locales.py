@@ -82,6 +82,12 @@ def test_a_day_is_said_as_the_language_does(tag: str, day: int, pattern: str, sa
     assert locales.language(tag).day(date(2026, 3, day), pattern) == said
 
 
+def test_parts_of_a_day_are_said_so_too() -> None:
+    french = locales.language("fr")
+    said = [french.part(date(2026, 3, 1), parts) for parts in ("MMMMEEEEd", "MMMd", "yMMMM")]
+    assert said == ["dim. 1er mars", "1er mars", "mars 2026"]
+
+
 def test_words_dates_and_numbers_change_together(folder: Path) -> None:
     one, many = "%(count)s comment", "%(count)s comments"
     add(folder, "de", {(one, many): ("%(count)s Kommentar", "%(count)s Kommentare")})

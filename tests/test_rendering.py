@@ -583,3 +583,22 @@ def test_a_title_ends_in_no_lonely_word(renderer: Renderer) -> None:
     title = mails.document(f"<table>{part.html.decode()}</table>").find(".//h2")
     assert title.text_content().strip() == "Skills for General Visual\u00a0Agents"
     assert title.findtext(".//strong") == "Agents"
+
+
+FOUND_IN = {
+    "a long sentence": f"Same. We show that {'so ' * 150}the quagga and {'more ' * 90}end. Other.",
+    "the claim, behind its end": f"We show that {'so ' * 150}a quagga is here.",
+    "no words": "語" * 500 + "quagga",
+}
+
+
+@pytest.mark.parametrize("abstract", FOUND_IN.values(), ids=FOUND_IN)
+@pytest.mark.parametrize("short", ["", "Said in short."])
+def test_what_was_found_is_seen_in_the_longest_sentence(abstract: str, short: str) -> None:
+    paper = mails.paper(summary=short, abstract=abstract)
+    at = abstract.index("quagga")
+    marks = (Mark(field="abstract", start=at, end=at + len("quagga")),)
+    begins, *shown = summary(Entry(paper=paper, marks=marks, found=True))
+    assert begins == ("… ", False)
+    assert ("quagga", True) in shown
+    assert len("".join(text for text, _ in shown)) <= LONGEST_SUMMARY

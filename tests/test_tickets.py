@@ -162,6 +162,22 @@ def test_each_side_of_a_change_is_a_mail_of_the_day(lite: Reception) -> None:
     assert [to for _, to in lite.kinds()].count(BOB) == 3
 
 
+def test_a_link_does_not_have_the_dns_asked_without_limit(lite: Reception) -> None:
+    person = lite.subscribe()
+    asked: list[str] = []
+
+    def takes_mail(domain: str) -> bool:
+        asked.append(domain)
+        return False
+
+    lite.changes = {"takes_mail": takes_mail}
+    answers = [
+        accounts.request_change(lite.accounts, person, f"a@{n}.example.net") for n in range(25)
+    ]
+    assert answers == [Refusal.NO_MAIL] * 20 + [Refusal.BUSY] * 5
+    assert len(asked) == 20
+
+
 # ------------------------------------------------------------------ an export
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from datetime import timedelta
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from digest.pipeline.accounts.limits import SUSPICIOUS
 from digest.storage import interests, quotas
 from digest.storage.database import reading, writing
 from digest.tokens import Purpose, sign, verify
+from digest.web import joining
 from digest.web.app import create_app
 from digest.web.server import WebServer, listen
 from tests.local_house import NOW
@@ -24,6 +26,15 @@ from tests.readers import Readers, all_readers, header, numbers, readers, to
 from tests.web_site import PROBE, SITE, TEMPLATES, words
 
 __all__ = ["all_readers", "readers"]
+
+
+def test_the_evidence_names_the_words_that_were_read() -> None:
+    """Who changes the page's words renames them: what is stored tells of the old ones."""
+    source = (TEMPLATES / "web" / "confirm.html").read_text(encoding="utf-8")
+    said = re.findall(r"{% trans.*?%}(.*?){% endtrans %}", source)
+    assert len(said) == 5
+    known = {"confirm 2026-11-29": "17bfdc02d882"}
+    assert known == {joining.TEXT_VERSION: sha256("\n".join(said).encode()).hexdigest()[:12]}
 
 
 def test_from_the_box_to_the_first_digest(readers: Readers) -> None:
@@ -296,5 +307,9 @@ def test_who_may_subscribe(
         may = code == 200 or signup == "closed"
         assert moved.status_code == (303 if may else 422)
         assert may or said in words(moved)
+        if "mail server" in said:  # the DNS is not asked for ever
+            tries = [there.post(path, what="move", email=address) for _ in range(20)]
+            assert {answer.status_code for answer in tries} == {422}
+            assert "There were many requests" in words(tries[-1])
         there.client.close()
     readers.mailed()

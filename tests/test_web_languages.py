@@ -56,6 +56,15 @@ def test_a_page_speaks_as_it_is_asked(web: Running, case: tuple[str, ...]) -> No
         assert (title.get("lang"), title.get("dir")) == ("", "auto")
 
 
+def test_the_front_page_is_named_in_its_language(web: Running) -> None:
+    page = html.fromstring(web.get("/?lang=de").text)
+    for title in (
+        page.cssselect("title")[0].text,
+        page.cssselect("[property='og:title']")[0].get("content"),
+    ):
+        assert title == "Paper Digest · Die Paper des Morgens, für Sie geordnet"
+
+
 def test_ones_own_pages_speak_as_one_chose(web: Running) -> None:
     person = add_subscriber(web.engine, "ada@example.org", replace(WISHES, locale="ja"))
     for query in ("", "?lang=fr"):

@@ -16,7 +16,7 @@ from io import BytesIO
 from pathlib import Path
 
 from babel import Locale
-from babel.dates import format_date, get_timezone_location
+from babel.dates import format_date, format_skeleton, get_timezone_location
 from babel.lists import format_list
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
@@ -31,6 +31,7 @@ FORMATS = {"en": "en_150"}
 
 # Babel takes microseconds for what a morning's mails say again and again.
 _decimal, _date = lru_cache(maxsize=4096)(format_decimal), lru_cache(maxsize=4096)(format_date)
+_parts = lru_cache(maxsize=4096)(format_skeleton)
 _list, _city = lru_cache(maxsize=4096)(format_list), lru_cache(maxsize=4096)(get_timezone_location)
 
 
@@ -67,7 +68,13 @@ class Language:
 
     def day(self, value: date, pattern: str = "long") -> str:
         """`3 March 2026`; `full` puts the weekday before it, `EEEE` is the weekday alone."""
-        said: str = _date(value, pattern, locale=self.formats)
+        return self._first(value, _date(value, pattern, locale=self.formats))
+
+    def part(self, value: date, skeleton: str) -> str:
+        """Some parts of a date, in the order of the language: `MMMd` is `3 Mar`."""
+        return self._first(value, _parts(skeleton, value, locale=self.formats))
+
+    def _first(self, value: date, said: str) -> str:
         if value.day == 1 and self.formats.language == "fr":  # "1er mars", unknown to CLDR
             return said.replace("1 ", "1er ", 1)
         return said

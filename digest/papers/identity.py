@@ -103,16 +103,20 @@ def named_in(text: str) -> tuple[str, str] | None:
     """The first strong key, `("arxiv", id)` or `("doi", doi)`, that stands in what was pasted.
 
     Takes what `parse_arxiv_id` and `parse_doi` take, addresses without their https:// too, alone or
-    among other words: "Ada Lovelace, arXiv:2605.00001v2 [cs.LG], 2026".
+    among other words: "Ada Lovelace, arXiv:2605.00001v2 [cs.LG], 2026". None where two of a kind
+    differ: which of the papers is meant nobody knows.
     """
+    keys: dict[str, str] = {}
     for found in (text, *text.split()):
         written = found.strip(" \t\r\n<>()[]{}\"'“”„«»,;.")
+        if written.count("(") > written.count(")"):
+            written += ")"  # a DOI may end in one: 10.1000/S0022(05)
         for one in (written, f"https://{written}"):
-            if arxiv := parse_arxiv_id(one):
-                return "arxiv", arxiv[0]
-            if doi := parse_doi(one):
-                return "doi", doi
-    return None
+            arxiv = parse_arxiv_id(one)
+            kind, value = ("arxiv", arxiv[0]) if arxiv else ("doi", parse_doi(one))
+            if value and keys.setdefault(kind, value) != value:
+                return None
+    return next(iter(keys.items()), None)
 
 
 def identifiers(record: Record) -> tuple[tuple[str, str], ...]:

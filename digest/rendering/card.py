@@ -7,7 +7,7 @@ something that a reader can see has changed.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypedDict
@@ -21,6 +21,7 @@ from digest.rendering.prose import Run, glued, one_line, plain, runs, shorten, w
 # Bounds that only a broken or hostile source meets; with them no card can crowd out the others.
 LONGEST_TITLE = 300  # characters
 LONGEST_SUMMARY = 420
+BEFORE = 60  # of a summary, before what was found in it
 LONGEST_ABSTRACT = 4_000  # arXiv takes 1,920
 LONGEST_NAME = 100
 LONGEST_TAG = 8  # the votes' column has room for no more
@@ -123,33 +124,42 @@ def summary(entry: Entry) -> list[Run]:
     whole: str = getattr(entry.paper, field)
     shown = whole if field == "summary" and len(whole) <= LONGEST_SUMMARY else _gist(whole)
     start = whole.find(shown)
-    end = start + len(shown)
-    if entry.found and not any(_is_seen(mark, field, start, end) for mark in entry.marks):
-        for sentence, begins in _placed(sentences(entry.paper.abstract), entry.paper.abstract):
-            ends = begins + len(sentence)
-            if any(_is_seen(mark, "abstract", begins, ends) for mark in entry.marks):
-                field, shown, start = "abstract", sentence, begins
-                break
+    is_cut = False
+    if entry.found and not any(_is_seen(mark, field, start, len(shown)) for mark in entry.marks):
+        places = [mark.start for mark in entry.marks if mark.field == "abstract"]
+        if places:
+            field = "abstract"
+            start, shown, is_cut = _around(entry.paper.abstract, min(places))
     marks = [
         Mark(field=field, start=mark.start - start, end=mark.end - start)
         for mark in entry.marks
         if mark.field == field
     ]
-    return _shortened(runs(shown, marks), LONGEST_SUMMARY)
+    pieces = _shortened(runs(shown, marks), LONGEST_SUMMARY)
+    return [("… ", False), *pieces] if is_cut else pieces
 
 
-def _is_seen(mark: Mark, field: str, start: int, end: int) -> bool:
+def _is_seen(mark: Mark, field: str, start: int, length: int) -> bool:
     """Whether a mark is in the title, or begins where this part of a field is shown."""
+    end = start + min(length, LONGEST_SUMMARY)
     return mark.field == "title" or (mark.field == field and start <= mark.start < end)
 
 
-def _placed(parts: Iterable[str], whole: str) -> Iterator[tuple[str, int]]:
-    """Each part, which are in order, and where it begins."""
-    end = 0
-    for part in parts:
-        start = whole.find(part, end)
-        yield part, start
-        end = start + len(part)
+def _around(abstract: str, place: int) -> tuple[int, str, bool]:
+    """Where the sentence with that place begins, the sentence, and whether its beginning is cut.
+
+    It is where what stands at the place would come after all that a summary has room for.
+    """
+    start = end = 0
+    for sentence in sentences(abstract):
+        start = abstract.find(sentence, end)
+        end = start + len(sentence)
+        if place < end:
+            break
+    if place - start < LONGEST_SUMMARY // 2:
+        return start, abstract[start:end], False
+    start = max(abstract.rfind(" ", start, place - BEFORE), place - 2 * BEFORE) + 1
+    return start, abstract[start:end], True
 
 
 def _shortened(pieces: list[Run], limit: int) -> list[Run]:

@@ -91,13 +91,6 @@ def search(
     return Found(hits=hits, count=len(places), more=more, recent=recent)
 
 
-def count(connection: Connection, query: Query) -> tuple[int, bool]:
-    """How many papers match, at most MOST, and whether there are more."""
-    with steered(connection):
-        found = len(matching(connection, query, most=MOST + 1))
-    return min(found, MOST), found > MOST
-
-
 def state_since(connection: Connection, since: date) -> tuple[int | None, ...]:
     """What differs once papers listed since that day come, go, or get votes."""
     there = schema.indexed

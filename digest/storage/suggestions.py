@@ -10,7 +10,8 @@ from sqlalchemy import Connection, String, bindparam, func, select
 from digest import schema
 from digest.storage.database import given, listed, packed, unpacked
 from digest.storage.index import frequencies
-from digest.storage.search import count
+from digest.storage.matches import matching
+from digest.storage.search import steered
 from digest.topics.correction import RARE, as_names, corrected, in_short, meant, reach
 from digest.topics.language import parse
 from digest.topics.normal import leaves, normal
@@ -18,40 +19,46 @@ from digest.topics.query import And, Query, Text
 from digest.topics.spelling import AUTHOR
 
 _NEAR = 2_000  # words that are compared with one that was typed, the most frequent first
-_WORDS = 6  # that are looked at
+_WORDS = 6  # that are looked at, and as many names: each takes ten milliseconds
 _SURE = 2  # letters after a wrong first one that are right, or more would have to be compared
 
 _term = schema.term
 
 
-def suggest(connection: Connection, query: Query) -> str | None:
-    """Another filter than `query` that finds more; None: nothing better is known.
+def suggest(connection: Connection, query: Query, *, found: int) -> str | None:
+    """Another filter than `query`, which `found` papers match, that finds more; None: none known.
 
     The words as an author's name, with unknown words corrected, or without the small ones. Not as
     one name corrected, for every word is near to some name.
     """
-    found = count(connection, query)
-    for other in _others(connection, query):
-        if count(connection, other) > found:
-            return str(other)
+    with steered(connection):
+        for other in _others(connection, query):
+            if len(matching(connection, other, most=found + 1)) > found:
+                return str(other)
     return None
 
 
 def _others(connection: Connection, query: Query) -> Iterator[Query]:
     names, short = list(as_names(query)), in_short(query)
     yield from names
-    if better := _corrected(connection, query):
-        yield better
-    for name in names:
-        several = isinstance(name, And) or (isinstance(name, Text) and len(name.terms) > 1)
-        if several and (better := _corrected(connection, name)):
-            yield better
+    better = _better(connection, query)
+    if better:
+        yield parse(str(corrected(query, better)))
+    several = [name for name in names if isinstance(name, And) or _is_phrase(name)]
+    if several and (named := _better(connection, several[-1])):  # it has the words of the others
+        for name in several:
+            if (other := str(corrected(name, named))) != str(name):
+                yield parse(other)
     if short is not None:
-        yield _corrected(connection, short) or short
+        yield parse(str(corrected(short, better)))
 
 
-def _corrected(connection: Connection, query: Query) -> Query | None:
-    """`query` with its unknown words corrected; None where none of them is near to a known one.
+def _is_phrase(query: Query) -> bool:
+    return isinstance(query, Text) and len(query.terms) > 1
+
+
+def _better(connection: Connection, query: Query) -> dict[tuple[str, str], str]:
+    """What was meant by unknown words of `query`, by field and term, for `corrected`.
 
     Looked for is a word of about the same length that begins with the first or the second letter
     of what was typed; or with another letter, and then with what was typed, or with that but for
@@ -66,12 +73,11 @@ def _corrected(connection: Connection, query: Query) -> Query | None:
     }
     known = frequencies(connection, typed.values())
     unknown = [key for key, term in typed.items() if known.get(term, 0) < RARE]
-    better = {
+    return {
         (field, term): found
         for field, term in unknown[:_WORDS]
         if (found := _meant(connection, term, known.get(typed[field, term], 0), field))
     }
-    return parse(str(corrected(query, better))) if better else None
 
 
 def _meant(connection: Connection, word: str, papers: int, field: str) -> str | None:

@@ -26,7 +26,7 @@ from digest.web.view import Web
 from digest.web.wishes import Asked, read_schedule, stored, zones
 
 # What the page of the mail's link says; whoever confirms has read it.
-TEXT_VERSION = "confirm 2026-11"
+TEXT_VERSION = "confirm 2026-11-29"
 _TOO_FAST = ("0", "1")  # seconds for a person, but not for autofill
 LONGEST_ADDRESS = 1_000  # characters; a longer one is no mistake of a person
 STATUSES = {

@@ -208,6 +208,9 @@ def _move(web: Web, request: Request, form: FormData, person: Subscriber) -> dic
     if refusal is Refusal.NO_MAIL:
         said = language.gettext("The part after the @-sign has no mail server. Check the spelling.")
         return {"email": said}
+    if refusal is Refusal.BUSY:
+        said = language.gettext("There were many requests in the last hour. Try again in an hour.")
+        return {"email": said}
     return _limited(web, request, "email", refused=refusal is not None)
 
 

@@ -43,7 +43,7 @@ def page(web: Web, request: Request) -> Response:
                     connection, asked.query, order=order, start=(number - 1) * PAGE, limit=PAGE
                 )
             if found.count <= FEW and named is None:
-                meant = suggest(connection, asked.query)
+                meant = suggest(connection, asked.query, found=found.count)
     pages = max(1, -(-found.count // PAGE))
     number = page_number(request, pages=pages)
     language, mailed = web.language(request), read_search(asked.canonical)

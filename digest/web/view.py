@@ -11,13 +11,7 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
-from babel.dates import (
-    format_date,
-    format_interval,
-    format_skeleton,
-    format_time,
-    get_datetime_format,
-)
+from babel.dates import format_date, format_interval, format_time, get_datetime_format
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from sqlalchemy import Engine
 from starlette.requests import Request
@@ -165,17 +159,14 @@ def _environment(folder: Path, *, language: Language) -> Environment:
         language.translations, newstyle=True
     )
 
-    @lru_cache(maxsize=1024)
     def short_day(value: date) -> str:
-        return begun(format_skeleton("MMMMEEEEd", value, locale=language.formats))
+        return begun(language.part(value, "MMMMEEEEd"))
 
-    @lru_cache(maxsize=1024)
     def short_date(value: date) -> str:
-        return format_skeleton("MMMd", value, locale=language.formats)
+        return language.part(value, "MMMd")
 
-    @lru_cache(maxsize=1024)
     def month(value: date) -> str:
-        return format_skeleton("yMMMM", value, locale=language.formats)
+        return language.part(value, "yMMMM")
 
     def instant(value: datetime) -> str:
         day = format_date(value.astimezone(UTC), locale=language.formats)

@@ -28,9 +28,9 @@ from digest.pipeline.accounts.limits import (
     elsewhere,
     may_write,
     not_here,
-    take_choice,
     take_confirmation,
     take_network,
+    take_try,
 )
 from digest.storage import account_mail, interests, quotas, requests, standing, subscribers
 from digest.storage.database import reading, writing
@@ -124,7 +124,7 @@ def choose(
     now = accounts.clock()
     try:
         with writing(accounts.engine) as connection:
-            take_choice(connection, accounts, number, now=now)
+            take_try(connection, accounts, f"choice {number}", now=now)
             requests.add(connection, CHOICE, address="", key="", data=data, now=now)
     except Refused as refused:
         return refused.why

@@ -19,7 +19,7 @@ from digest.storage.quotas import DAY, HOUR
 
 SUSPICIOUS = "suspicious"  # the kind of those that came faster than people type
 CONFIRMATION = "confirmation"  # the kind of the quota that the operator is told of
-_CHOICES = 20  # of one page within the hour: nobody changes their mind more often
+_TRIES = 20  # by one page or person within the hour: nobody changes their mind more often
 _PREFIX = {4: 24, 6: 64}  # what one person or provider has
 
 
@@ -44,10 +44,9 @@ class Refused(Exception):
 
 def elsewhere(accounts: Accounts, key: str) -> Refusal | None:
     """Refusal.DOMAIN for an address outside of the domains that the settings name."""
-    domain = key.rpartition("@")[2]
-    return (
-        Refusal.DOMAIN if accounts.signup == "domains" and domain not in accounts.domains else None
-    )
+    if accounts.signup == "domains" and key.rpartition("@")[2] not in accounts.domains:
+        return Refusal.DOMAIN
+    return None
 
 
 def not_here(accounts: Accounts, key: str) -> Refusal | None:
@@ -55,10 +54,9 @@ def not_here(accounts: Accounts, key: str) -> Refusal | None:
 
     It may take seconds, until the DNS has answered.
     """
-    domain = key.rpartition("@")[2]
     if why := elsewhere(accounts, key):
         return why
-    if accounts.takes_mail is not None and not accounts.takes_mail(domain):
+    if accounts.takes_mail is not None and not accounts.takes_mail(key.rpartition("@")[2]):
         return Refusal.NO_MAIL
     return None
 
@@ -99,10 +97,10 @@ def take_confirmation(connection: Connection, accounts: Accounts, *, now: dateti
         raise Refused(Refusal.BUSY)
 
 
-def take_choice(connection: Connection, accounts: Accounts, number: int, *, now: datetime) -> None:
-    """Count that something was chosen on the page with that number; Refused."""
-    key = _hashed(accounts, f"choice {number}")
-    if not quotas.take(connection, "choice", key, window=HOUR, now=now, limit=_CHOICES):
+def take_try(connection: Connection, accounts: Accounts, what: str, *, now: datetime) -> None:
+    """Count that something was tried by the page or person that `what` names; Refused."""
+    key = _hashed(accounts, what)
+    if not quotas.take(connection, "try", key, window=HOUR, now=now, limit=_TRIES):
         raise Refused(Refusal.BUSY)
 
 

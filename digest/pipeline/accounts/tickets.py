@@ -19,7 +19,7 @@ from digest.models import Status, Subscriber
 from digest.pipeline.accounts import mails
 from digest.pipeline.accounts.base import Accounts, link, newcomer, noted, raise_mark
 from digest.pipeline.accounts.leaving import write_down
-from digest.pipeline.accounts.limits import Refusal, Refused, not_here, take_addresses
+from digest.pipeline.accounts.limits import Refusal, Refused, not_here, take_addresses, take_try
 from digest.storage import consents, erasing, holdings, standing, subscribers, tickets
 from digest.storage.consents import What
 from digest.storage.database import writing
@@ -47,9 +47,13 @@ def request_change(accounts: Accounts, subscriber_id: int, address: str) -> Refu
     now = accounts.clock()
     to = newcomer(accounts, address.strip(), accounts.usual)
     mails.check(to.address)
-    if why := not_here(accounts, to.key):
-        return why
     try:
+        if accounts.takes_mail is not None:
+            # Before the DNS is asked, for which a page waits.
+            with writing(accounts.engine) as connection:
+                take_try(connection, accounts, f"change {subscriber_id}", now=now)
+        if why := not_here(accounts, to.key):
+            return why
         with writing(accounts.engine) as connection:
             person = _subscribed(connection, subscriber_id)
             take_addresses(connection, accounts, {address_key(person.address), to.key}, now=now)

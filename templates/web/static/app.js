@@ -25,6 +25,7 @@ for (const form of document.querySelectorAll("form[data-preview]")) {
 
   // Each in a frame of its own: the Back button would go through all that one frame has shown.
   form.addEventListener("submit", ({ submitter }) => {
+    clearTimeout(waiting);
     if (!submitter?.formTarget) {
       removeEventListener("beforeunload", warn);
       return;
