@@ -65,7 +65,7 @@ REFUSED = {
     "or twice": ("a OR OR b", "Nothing follows this OR", 2),
     "not at the end": ("a NOT", "Nothing follows this NOT", 2),
     "or before parenthesis": ("(a OR) b", "Nothing follows this OR", 3),
-    "lone minus": ("a - b", "without a blank", 2),
+    "lone minus": ("a - b", "without a space", 2),
     "unknown field": ("a titel:b", "did you mean title:", 2),
     "address": ("https://example.org", '"quotes"', 0),
     "no value": ("a title:", "Nothing follows title:", 2),
