@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests.databases import bare, database_url, engine, postgres_url, sqlite_url
+from tests.databases import bare, database_url, engine, postgres_url, sqlite_url, tables
 from tests.desk import at_eight, desk, each_desk
 from tests.house import house
-from tests.reception import lite, reception, still, tables
+from tests.reception import lite, reception, still
 from tests.replay import replay, replay_server
 from tests.rows import rows
 from tests.sink import certificate, sink

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from shutil import copyfile
 from typing import Any
 
 import pytest
@@ -32,7 +33,6 @@ from digest.rendering import Entry, Renderer
 from digest.selection import Rules
 from digest.storage import papers, sources, subscribers, topics
 from digest.storage.database import open_database, reading, writing
-from digest.storage.migrating import upgrade
 from digest.storage.papers import Stored
 
 SITE = Site(
@@ -203,10 +203,9 @@ class Desk:
 
 
 @pytest.fixture
-def desk(sqlite_url: str, tmp_path: Path) -> Iterator[Desk]:
+def desk(tables: Path, tmp_path: Path) -> Iterator[Desk]:
     """A desk on SQLite."""
-    engine = open_database(sqlite_url)
-    upgrade(engine)
+    engine = open_database(f"sqlite:///{copyfile(tables, tmp_path / 'digest.db')}")
     yield Desk(engine, tmp_path / "locks")
     engine.dispose()
 

@@ -22,7 +22,6 @@ from digest.pipeline.accounts.base import hashes_of
 from digest.rendering import Renderer
 from digest.storage import standing, subscribers
 from digest.storage.database import open_database, reading, writing
-from digest.storage.migrating import upgrade
 from digest.suppression import address_key
 from digest.tokens import Purpose, verify
 from tests.databases import new_database
@@ -184,16 +183,6 @@ def reception(request: pytest.FixtureRequest, tables: Path, tmp_path: Path) -> I
     engine = open_database(new_database(request.getfixturevalue("postgres_url")))
     yield Reception(engine, tmp_path / "data")
     engine.dispose()
-
-
-@pytest.fixture(scope="session")
-def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SQLite file with the tables, to be copied: making them takes longer than most tests."""
-    path = tmp_path_factory.mktemp("tables") / "digest.db"
-    engine = open_database(f"sqlite:///{path}")
-    upgrade(engine)
-    engine.dispose()
-    return path
 
 
 @pytest.fixture
