@@ -165,6 +165,11 @@ REFUSED = {
         PUBLIC | {"BASE_URL": "https://bü_cher.example.org"},
         "is no host name",
     ),
+    "base URL with two dots": (PUBLIC | {"BASE_URL": "https://a..b"}, "between dots stand"),
+    "a default that is none": (
+        {"BASE_URL": "https://paper_digest.example.org", "SMTP_HOST": "mail"},
+        "DIGEST_LIST_ID is not set",
+    ),
     "base URL without a scheme": ({"BASE_URL": "localhost:8000"}, "write a full address"),
     "base URL with a broken port": ({"BASE_URL": "http://localhost:x"}, "write a full address"),
     "base URL in the clear": (

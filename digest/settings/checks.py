@@ -109,6 +109,8 @@ def web_root(text: str) -> str:
             host = idna.encode(host, uts46=True).decode()
         except idna.IDNAError as error:
             raise ValueError(f"{host} is no host name: {error}") from None
+    if not all(0 < len(label) < 64 for label in host.removesuffix(".").split(".")):
+        raise ValueError(f"{host} is no host name: between dots stand 1 to 63 characters")
     if ":" in host:
         host = f"[{host}]"
     usual = port in (None, {"http": 80, "https": 443}[parts.scheme])

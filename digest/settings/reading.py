@@ -161,6 +161,11 @@ def _check(given: Mapping[str, _Given], problems: list[SettingsError]) -> Settin
             elif str(item["loc"][0]) in fields:
                 problems.append(SettingsError(_line(str(item["loc"][0]), given, _mend(item))))
         if not fields:
+            if not problems:  # a default that follows from others does not fit
+                own = [item for item in errors if item["type"] != "default_factory_not_called"]
+                problems += [
+                    SettingsError(_line(str(item["loc"][0]), given, _mend(item))) for item in own
+                ]
             return None
         wrong |= fields
         values = {field: text for field, text in values.items() if field not in wrong}
